@@ -1,0 +1,120 @@
+//! Plans: definitions compiled once per content hash, with everything an execution needs to be looked up by index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::definition::{Aggregate, Definition, FanOut, Step};
+use crate::expression::{Condition, Path, Template};
+use crate::hash::ContentHash;
+use crate::ids::StepId;
+
+/// Place of a step in its definition, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepIndex(pub u16);
+
+/// A compiled definition.
+#[derive(Debug)]
+pub struct Plan {
+    pub definition: Arc<Definition>,
+    pub hash: ContentHash,
+    /// In definition order.
+    pub steps: Vec<PlannedStep>,
+    /// Compiled `output_map`.
+    pub output: Option<Template>,
+    pub(crate) index: BTreeMap<StepId, StepIndex>,
+}
+
+/// A compiled step.
+#[derive(Debug)]
+pub struct PlannedStep {
+    pub depends_on: Vec<StepIndex>,
+    /// The steps that depend on this one.
+    pub dependents: Vec<StepIndex>,
+    pub condition: Option<Condition>,
+    /// Compiled `input_map`.
+    pub input: Option<Template>,
+    pub work: Work,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub enum Work {
+    /// An agent runs it once.
+    Single,
+    /// An agent runs it for each item of a list.
+    FanOut { items: Path },
+    /// Outputs of other steps are joined; no agent.
+    FanIn { from: Vec<StepIndex>, aggregate: Aggregate },
+}
+
+/// The expressions of one step, compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Expressions {
+    pub(crate) condition: Option<Condition>,
+    pub(crate) input: Option<Template>,
+    pub(crate) items: Option<Path>,
+}
+
+impl Plan {
+    /// Puts a checked definition and its compiled expressions together.
+    ///
+    /// Invariants: `expressions` has one element per step; ids are unique; every dependency exists.
+    pub(crate) fn assemble(definition: Definition, expressions: Vec<Expressions>, output: Option<Template>) -> Self {
+        let at = |i: usize| StepIndex(u16::try_from(i).expect("STEPS_MAX fits"));
+        let index: BTreeMap<StepId, StepIndex> =
+            definition.steps.iter().enumerate().map(|(i, step)| (step.id.clone(), at(i))).collect();
+        let mut dependents = vec![Vec::new(); definition.steps.len()];
+        for (i, step) in definition.steps.iter().enumerate() {
+            for dependency in &step.depends_on {
+                dependents[usize::from(index[dependency].0)].push(at(i));
+            }
+        }
+        let steps = definition
+            .steps
+            .iter()
+            .zip(expressions)
+            .zip(dependents)
+            .map(|((step, expressions), dependents)| PlannedStep {
+                depends_on: step.depends_on.iter().map(|id| index[id]).collect(),
+                dependents,
+                condition: expressions.condition,
+                input: expressions.input,
+                work: match (&step.fan_in, expressions.items) {
+                    (Some(fan_in), _) => Work::FanIn {
+                        from: fan_in.from.iter().map(|id| index[id]).collect(),
+                        aggregate: fan_in.aggregate,
+                    },
+                    (None, Some(items)) => Work::FanOut { items },
+                    (None, None) => Work::Single,
+                },
+            })
+            .collect();
+        let hash = definition.hash();
+        Self { definition: Arc::new(definition), hash, steps, output, index }
+    }
+
+    /// The step as it was written.
+    pub fn step(&self, index: StepIndex) -> &Step {
+        &self.definition.steps[usize::from(index.0)]
+    }
+
+    /// The compiled step.
+    pub fn planned(&self, index: StepIndex) -> &PlannedStep {
+        &self.steps[usize::from(index.0)]
+    }
+
+    /// Finds a step by its name.
+    pub fn find(&self, step: &StepId) -> Option<StepIndex> {
+        self.index.get(step).copied()
+    }
+
+    /// How the step fans out, if it does.
+    pub fn fan_out(&self, index: StepIndex) -> Option<&FanOut> {
+        self.step(index).fan_out.as_ref()
+    }
+
+    /// All steps in definition order.
+    pub fn indices(&self) -> impl DoubleEndedIterator<Item = StepIndex> + use<> {
+        (0..self.definition.steps.len()).map(|i| StepIndex(u16::try_from(i).expect("STEPS_MAX fits")))
+    }
+}

@@ -1,0 +1,391 @@
+//! Which fields there are, what each takes, and what it may not exceed.
+
+use super::Report;
+use crate::error::ErrorCode;
+use crate::ids::StepId;
+use crate::limits::{
+    ATTEMPTS_MAX, CONDITION_LENGTH_MAX, DEPENDENCIES_MAX, DURATION_MS_MAX, FAN_OUT_ITEMS_MAX, LABELS_MAX, STEPS_MAX,
+};
+use crate::source::{Content, Member, Node};
+use crate::suggestion::closest;
+
+/// A field of an object.
+struct Field {
+    name: &'static str,
+    takes: Takes,
+    required: bool,
+}
+
+/// What a field takes.
+enum Takes {
+    /// Names of workflows, steps, agents and capabilities.
+    Name,
+    Text,
+    Flag,
+    /// A whole number.
+    Count {
+        min: u64,
+        max: u64,
+    },
+    /// A whole number of milliseconds.
+    Duration {
+        min: u64,
+    },
+    /// A number of at least this.
+    Factor {
+        min: f64,
+    },
+    /// `min_success`.
+    Success,
+    Word(&'static [&'static str]),
+    /// `retry_on`.
+    Codes,
+    /// Any value but null.
+    Value,
+    /// What a JSON Schema is: an object or a boolean.
+    Schema,
+    Labels,
+    Names {
+        max: usize,
+    },
+    Object(&'static [Field]),
+    Steps,
+}
+
+const fn required(name: &'static str, takes: Takes) -> Field {
+    Field { name, takes, required: true }
+}
+
+const fn optional(name: &'static str, takes: Takes) -> Field {
+    Field { name, takes, required: false }
+}
+
+const WORKFLOW: &[Field] = &[
+    required("id", Takes::Name),
+    optional("name", Takes::Text),
+    optional("version", Takes::Text),
+    optional("description", Takes::Text),
+    optional("input_schema", Takes::Schema),
+    optional("context_schema", Takes::Schema),
+    optional("output_map", Takes::Value),
+    optional("timeout_ms", Takes::Duration { min: 1 }),
+    optional("default_step_timeout_ms", Takes::Duration { min: 1 }),
+    optional("max_parallel", Takes::Count { min: 1, max: FAN_OUT_ITEMS_MAX as u64 }),
+    optional("on_failure", Takes::Word(&["fail_fast", "continue"])),
+    optional("labels", Takes::Labels),
+    required("steps", Takes::Steps),
+];
+
+const STEP: &[Field] = &[
+    required("id", Takes::Name),
+    optional("name", Takes::Text),
+    optional("description", Takes::Text),
+    optional("agent_id", Takes::Name),
+    optional("capability", Takes::Name),
+    optional("input_map", Takes::Value),
+    optional("depends_on", Takes::Names { max: DEPENDENCIES_MAX }),
+    optional("condition", Takes::Text),
+    optional("timeout_ms", Takes::Duration { min: 1 }),
+    optional("retry", Takes::Object(RETRY)),
+    optional("fan_out", Takes::Object(FAN_OUT)),
+    optional("fan_in", Takes::Object(FAN_IN)),
+    optional("critical", Takes::Flag),
+    optional("require", Takes::Word(&["settled", "completed"])),
+];
+
+const RETRY: &[Field] = &[
+    optional("max_attempts", Takes::Count { min: 1, max: ATTEMPTS_MAX as u64 }),
+    optional("backoff_ms", Takes::Duration { min: 0 }),
+    optional("backoff_multiplier", Takes::Factor { min: 1.0 }),
+    optional("max_backoff_ms", Takes::Duration { min: 0 }),
+    optional("jitter", Takes::Flag),
+    optional("strategy", Takes::Word(&["exponential", "linear", "fixed"])),
+    optional("retry_on", Takes::Codes),
+];
+
+const FAN_OUT: &[Field] = &[
+    required("items", Takes::Text),
+    optional("concurrency", Takes::Count { min: 1, max: FAN_OUT_ITEMS_MAX as u64 }),
+    optional("on_item_failure", Takes::Word(&["fail", "continue"])),
+    optional("min_success", Takes::Success),
+];
+
+const FAN_IN: &[Field] = &[
+    required("from", Takes::Names { max: DEPENDENCIES_MAX }),
+    optional("aggregate", Takes::Word(&["list", "merge", "first"])),
+];
+
+/// Fields and values that are part of the language and that this version does not run.
+const LATER: &[&str] = &[
+    "approval",
+    "budget",
+    "compensate",
+    "cost",
+    "fallback",
+    "finally",
+    "heartbeat_ms",
+    "plan",
+    "schedule_to_close_ms",
+    "schedule_to_start_ms",
+    "sensitive",
+    "transform",
+    "verify",
+    "wait",
+    "workflow",
+];
+
+/// What people write who know other workflow languages.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("agent", "agent_id"),
+    ("after", "depends_on"),
+    ("for_each", "fan_out"),
+    ("foreach", "fan_out"),
+    ("if", "condition"),
+    ("input", "input_map"),
+    ("inputs", "input_map"),
+    ("needs", "depends_on"),
+    ("output", "output_map"),
+    ("outputs", "output_map"),
+    ("requires", "depends_on"),
+    ("retries", "retry"),
+    ("retry_policy", "retry"),
+    ("tasks", "steps"),
+    ("timeout", "timeout_ms"),
+    ("when", "condition"),
+    ("with", "input_map"),
+];
+
+/// Whether a step has a field that says what it does in a later version, or that is meant to.
+pub(super) fn is_meant_to_work(step: &Node) -> bool {
+    let mut names = step.members().iter().map(|member| member.name.as_str());
+    names.any(|name| LATER.contains(&name) || matches!(meant(name, STEP), Some("agent_id" | "capability" | "fan_in")))
+}
+
+/// Checks the whole tree.
+pub(super) fn check(tree: &Node, report: &mut Report) {
+    object(tree, "", WORKFLOW, "a workflow", report);
+}
+
+fn object(node: &Node, path: &str, fields: &'static [Field], what: &str, report: &mut Report) {
+    let Content::Object(members) = &node.content else {
+        let message = format!("{what} is an object with fields, not {}", kind(node));
+        let names: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+        let help = if names.is_empty() { String::new() } else { format!("it has at least `{}`", names.join("`, `")) };
+        report.add(path, node.place, message, help);
+        return;
+    };
+    for field in fields.iter().filter(|field| field.required && node.get(field.name).is_none()) {
+        report.add(path, node.place, format!("{what} has no `{}`", field.name), format!("add `{}`", field.name));
+    }
+    for member in members {
+        let path = join(path, &member.name);
+        match fields.iter().find(|field| field.name == member.name) {
+            Some(_) if member.value.content == Content::Null => {
+                let message = format!("`{}` is empty", member.name);
+                report.add(path, member.place, message, "give it a value or remove it");
+            }
+            Some(field) => value(&member.value, &path, field, report),
+            None => unknown(member, path, fields, what, report),
+        }
+    }
+}
+
+fn unknown(member: &Member, path: String, fields: &'static [Field], what: &str, report: &mut Report) {
+    let name = member.name.as_str();
+    if LATER.contains(&name) {
+        let message = format!("`{name}` is part of the language but this version does not run it yet");
+        report.add(path, member.place, message, "remove it");
+        return;
+    }
+    let help = match meant(name, fields) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None if name == "<<" => "merge keys are not part of YAML 1.2; write the fields out".to_owned(),
+        None => format!("the fields are {}", fields.iter().map(|field| field.name).collect::<Vec<_>>().join(", ")),
+    };
+    report.add(path, member.place, format!("{what} has no field `{name}`"), help);
+}
+
+/// The field that an unknown name probably stands for.
+fn meant(name: &str, fields: &'static [Field]) -> Option<&'static str> {
+    let known = || fields.iter().map(|field| field.name);
+    let synonym = SYNONYMS.iter().find(|(synonym, meant)| *synonym == name && known().any(|known| known == *meant));
+    synonym.map(|(_, meant)| *meant).or_else(|| closest(name, known()))
+}
+
+fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
+    let name = field.name;
+    match &field.takes {
+        Takes::Name => check_name(node, path, name, report),
+        Takes::Text => match &node.content {
+            Content::String(_) => {}
+            Content::Number(_) | Content::Bool(_) => {
+                wrong(node, path, &format!("`{name}` is a string"), "put it in quotes", report);
+            }
+            _ => wrong(node, path, &format!("`{name}` is a string"), "", report),
+        },
+        Takes::Flag if matches!(node.content, Content::Bool(_)) => {}
+        Takes::Flag => wrong(node, path, &format!("`{name}` is true or false"), "", report),
+        Takes::Count { min, max } => number(node, path, *min, *max, &format!("`{name}` is a whole number"), report),
+        Takes::Duration { min } => {
+            let takes = format!("`{name}` is a whole number of milliseconds");
+            number(node, path, *min, DURATION_MS_MAX, &takes, report);
+        }
+        Takes::Factor { min } => match float(node) {
+            Some(factor) if factor >= *min => {}
+            _ => wrong(node, path, &format!("`{name}` is a number of at least {min}"), "", report),
+        },
+        Takes::Success => match float(node) {
+            Some(share) if share > 0.0 && (share < 1.0 || share.fract() == 0.0) => {}
+            _ => {
+                let takes =
+                    format!("`{name}` is a count of items (1, 2, …) or a share of them (more than 0, less than 1)");
+                wrong(node, path, &takes, "", report);
+            }
+        },
+        Takes::Word(words) => word(node, path, name, words, report),
+        Takes::Codes => codes(node, path, name, report),
+        Takes::Value => {}
+        Takes::Schema => {
+            if !matches!(node.content, Content::Object(_) | Content::Bool(_)) {
+                wrong(node, path, &format!("`{name}` is a JSON Schema, an object"), "", report);
+            }
+        }
+        Takes::Labels => labels(node, path, report),
+        Takes::Names { max } => names(node, path, name, *max, report),
+        Takes::Object(fields) => object(node, path, fields, &format!("`{name}`"), report),
+        Takes::Steps => {
+            let Content::List(steps) = &node.content else {
+                return wrong(node, path, "`steps` is a list", "each step starts with `- id: …`", report);
+            };
+            if steps.is_empty() || steps.len() > STEPS_MAX {
+                let message = format!("a workflow has 1 to {STEPS_MAX} steps, this one has {}", steps.len());
+                report.add(path, node.place, message, if steps.is_empty() { "add one" } else { "split it" });
+            }
+            for (i, step) in steps.iter().enumerate() {
+                object(step, &format!("{path}[{i}]"), STEP, "a step", report);
+            }
+        }
+    }
+}
+
+fn check_name(node: &Node, path: &str, name: &str, report: &mut Report) {
+    const RULE: &str =
+        "names have letters, digits, `_` and `-`, start with a letter or `_`, and have at most 64 characters";
+    match node.as_str().map(str::parse::<StepId>) {
+        Some(Ok(_)) => {}
+        Some(Err(error)) => {
+            let message = format!("`{}` cannot be a name: {error}", node.as_str().unwrap_or_default());
+            report.add(path, node.place, message, RULE);
+        }
+        None => wrong(node, path, &format!("`{name}` is a name"), RULE, report),
+    }
+}
+
+fn names(node: &Node, path: &str, name: &str, max: usize, report: &mut Report) {
+    let Content::List(elements) = &node.content else {
+        let help = if node.as_str().is_some() { "put it in brackets" } else { "" };
+        return wrong(node, path, &format!("`{name}` is a list of step ids"), help, report);
+    };
+    if elements.len() > max {
+        report.add(path, node.place, format!("`{name}` has at most {max} elements"), "");
+    }
+    for (i, element) in elements.iter().enumerate() {
+        check_name(element, &format!("{path}[{i}]"), "a step's id", report);
+        if let Some(text) = element.as_str()
+            && elements[..i].iter().any(|earlier| earlier.as_str() == Some(text))
+        {
+            report.add(format!("{path}[{i}]"), element.place, format!("`{text}` is there twice"), "remove one");
+        }
+    }
+}
+
+fn word(node: &Node, path: &str, name: &str, words: &[&str], report: &mut Report) {
+    match node.as_str() {
+        Some(text) if words.contains(&text) => {}
+        Some("compensate") if name == "on_failure" => {
+            let message = "`on_failure: compensate` is part of the language but this version does not run it yet";
+            report.add(path, node.place, message, "use `fail_fast` or `continue`");
+        }
+        text => {
+            let meant = text.and_then(|text| closest(text, words.iter().copied()));
+            let help = meant.map_or(String::new(), |meant| format!("did you mean `{meant}`?"));
+            wrong(node, path, &format!("`{name}` is one of {}", words.join(", ")), &help, report);
+        }
+    }
+}
+
+fn codes(node: &Node, path: &str, name: &str, report: &mut Report) {
+    let Content::List(elements) = &node.content else {
+        return wrong(node, path, &format!("`{name}` is a list of error codes"), "as in [TIMEOUT, LOST]", report);
+    };
+    let retryable = || ErrorCode::ALL.into_iter().filter(|code| !code.never_retryable()).map(ErrorCode::as_str);
+    for (i, element) in elements.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let known = ErrorCode::ALL.into_iter().find(|code| element.as_str() == Some(code.as_str()));
+        match known {
+            Some(code) if code.never_retryable() => {
+                let message = format!("{code} is never retried: the same attempt would end the same way");
+                report.add(path, element.place, message, "remove it");
+            }
+            Some(_) => {}
+            None => {
+                let codes: Vec<&str> = retryable().collect();
+                let meant = element.as_str().and_then(|text| closest(text, codes.iter().copied()));
+                let help = meant.map_or(String::new(), |meant| format!("did you mean {meant}?"));
+                wrong(element, &path, &format!("codes that can be retried are {}", codes.join(", ")), &help, report);
+            }
+        }
+    }
+}
+
+fn labels(node: &Node, path: &str, report: &mut Report) {
+    let Content::Object(members) = &node.content else {
+        return wrong(node, path, "`labels` is an object of strings", "", report);
+    };
+    if members.len() > LABELS_MAX {
+        report.add(path, node.place, format!("there are at most {LABELS_MAX} labels, not {}", members.len()), "");
+    }
+    for member in members.iter().filter(|member| member.value.as_str().is_none()) {
+        let takes = format!("the label `{}` is a string", member.name);
+        wrong(&member.value, &join(path, &member.name), &takes, "put it in quotes", report);
+    }
+}
+
+fn number(node: &Node, path: &str, min: u64, max: u64, takes: &str, report: &mut Report) {
+    let number = match &node.content {
+        Content::Number(number) => number.as_u64(),
+        _ => None,
+    };
+    if !number.is_some_and(|number| (min..=max).contains(&number)) {
+        wrong(node, path, &format!("{takes} from {min} to {max}"), "", report);
+    }
+}
+
+fn float(node: &Node) -> Option<f64> {
+    match &node.content {
+        Content::Number(number) => number.as_f64().filter(|number| number.is_finite()),
+        _ => None,
+    }
+}
+
+fn wrong(node: &Node, path: &str, takes: &str, help: &str, report: &mut Report) {
+    report.add(path, node.place, format!("{takes}, not {}", kind(node)), help);
+}
+
+/// A value in words.
+fn kind(node: &Node) -> String {
+    match &node.content {
+        Content::Null => "nothing".to_owned(),
+        Content::Bool(value) => value.to_string(),
+        Content::Number(number) => number.to_string(),
+        Content::String(text) if text.len() > CONDITION_LENGTH_MAX => "a long string".to_owned(),
+        Content::String(text) => format!("\"{text}\""),
+        Content::List(_) => "a list".to_owned(),
+        Content::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// The path of a member.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}

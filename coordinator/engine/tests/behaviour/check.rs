@@ -1,0 +1,317 @@
+//! The fixture.
+//!
+//! A history has one entry per line. `+500` first lets 500 ms pass; entries that follow each other have the same time.
+//!
+//! ```text
+//! submit {"n": 1}              submit key=k {"n": 1}
+//! ok fetch #1 {"a": 1}         ok book[3] #1 ordinal=2 {"a": 1}
+//! fail fetch #1 TIMEOUT slow   fail fetch #1 retryable=false INTERNAL_ERROR no
+//! held fetch #1 ordinal=2      expired fetch #1        abandoned fetch #1 ordinal=2
+//! reissue fetch #2             unrenderable fetch #1   cancel
+//! evaluated fetch condition true | items 3 | value {"a": 1}      evaluated output value 1
+//! due                          (fires every alarm that is due)
+//! timer deadline               (fires this one, due or not)
+//! ```
+//!
+//! The answer has, for each line, what it caused, numbered by line; then `--` and the state in the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_engine::partition::EXPR_REV;
+use millstream_engine::{Applied, Effect, Execution, Origin, Partition, render};
+use millstream_model::entry::{
+    CancelRequested, ClaimAbandoned, ClaimHeld, Defaults, Entry, Evaluated, Evaluation, Expired, Idempotency, Reissued,
+    ResolvedAgent, Run, Submitted, TaskFailed, TaskSucceeded, Timer, TimerFired, Unrenderable,
+};
+use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::hash::ContentHash;
+use millstream_model::ids::{Capability, ExecutionId};
+use millstream_model::payload::{Payload, PayloadRef};
+use millstream_model::plan::{Plan, Work};
+use millstream_model::position::Position;
+use millstream_model::task::TaskKey;
+use millstream_model::time::Timestamp;
+use millstream_model::token::{Secret, Token};
+use millstream_model::validate;
+use serde_json::value::RawValue;
+
+/// Folds `history` and compares what it causes with `expected`.
+pub fn check(steps: &str, history: &str, expected: &str) {
+    let mut world = World::new(&definition(steps));
+    let mut actual = world.tell(history);
+    actual.push("--".to_owned());
+    actual.extend(world.state().lines().map(str::to_owned));
+    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    assert!(actual == expected, "this happened:\n{}\n", actual.join("\n"));
+}
+
+/// A whole definition from its steps, or itself when it has an id.
+pub fn definition(steps: &str) -> String {
+    if steps.trim_start().starts_with("id:") { steps.to_owned() } else { format!("id: w\nsteps:\n{steps}") }
+}
+
+pub struct World {
+    pub partition: Partition,
+    plan: Arc<Plan>,
+    sequence: u64,
+    pub now: Timestamp,
+    /// The journal so far, for folding it again.
+    pub journal: Vec<(Position, Timestamp, Option<Capability>, Entry)>,
+}
+
+impl World {
+    pub fn new(definition: &str) -> Self {
+        let plan = validate::definition(definition).unwrap_or_else(|problems| {
+            panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        });
+        let plan = Arc::new(plan);
+        let mut partition = Partition::default();
+        partition.install(plan.clone());
+        Self { partition, plan, sequence: 0, now: Timestamp::from_millis(1_000_000), journal: Vec::new() }
+    }
+
+    /// Folds the lines and returns what each caused.
+    pub fn tell(&mut self, history: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        for (number, line) in history.lines().map(str::trim).filter(|l| !l.is_empty()).enumerate() {
+            for caused in self.line(line) {
+                told.push(format!("{} {caused}", number + 1));
+            }
+        }
+        told
+    }
+
+    pub fn state(&self) -> String {
+        render::execution(self.execution())
+    }
+
+    pub fn execution(&self) -> &Execution {
+        self.partition.execution(id()).expect("it was submitted")
+    }
+
+    fn line(&mut self, line: &str) -> Vec<String> {
+        let mut line = line;
+        if let Some(rest) = line.strip_prefix('+') {
+            let (millis, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            self.now = self.now.plus_millis(millis.parse().expect("milliseconds"));
+            line = rest.trim();
+        }
+        match line {
+            "" => Vec::new(),
+            "due" => {
+                let due = self.partition.due(self.now, 1_000);
+                due.into_iter().flat_map(|fired| self.apply(Entry::TimerFired(fired))).collect()
+            }
+            _ => {
+                let entry = self.parse(line);
+                self.apply(entry)
+            }
+        }
+    }
+
+    /// Folds one entry and returns what it caused, alarms it armed included.
+    pub fn apply(&mut self, entry: Entry) -> Vec<String> {
+        let capability: Capability = "pool".parse().expect("a name");
+        let origin = if entry.is_result() { Origin::Result(&capability) } else { Origin::Control };
+        self.apply_from(origin, entry)
+    }
+
+    pub fn apply_from(&mut self, origin: Origin<'_>, entry: Entry) -> Vec<String> {
+        self.sequence += 1;
+        let position = Position::start_of(self.sequence);
+        let armed = self.alarms();
+        let capability = match origin {
+            Origin::Control => None,
+            Origin::Result(capability) => Some(capability.clone()),
+        };
+        self.journal.push((position, self.now, capability, entry.clone()));
+        let Applied { outcome, effects } =
+            self.partition.apply(position, self.now, origin, entry).expect("no reason to halt");
+        let mut caused: Vec<String> = Some(render::outcome(&outcome)).filter(|o| !o.is_empty()).into_iter().collect();
+        if let Some(execution) = self.partition.execution(id()) {
+            caused.extend(effects.iter().map(|effect: &Effect| render::effect(execution, effect)));
+            assert_eq!(execution.contradiction(), None);
+        }
+        let after = self.alarms();
+        let new = after.into_iter().filter(|alarm| !armed.contains(alarm) && alarm.1 != "deadline");
+        caused.extend(new.map(|(at, name)| format!("arm {name} in {} ms", at.millis_since(self.now))));
+        caused
+    }
+
+    fn alarms(&self) -> Vec<(Timestamp, String)> {
+        let Some(execution) = self.partition.execution(id()) else {
+            return Vec::new();
+        };
+        execution.alarms().map(|(at, alarm)| (at, render::alarm(execution, alarm))).collect()
+    }
+
+    fn parse(&self, line: &str) -> Entry {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "submit" => Entry::Submitted(Box::new(self.submitted(rest))),
+            "cancel" => Entry::CancelRequested(CancelRequested { execution: id(), reason: None }),
+            "timer" => Entry::TimerFired(TimerFired { execution: id(), timer: timer(rest) }),
+            "evaluated" => Entry::Evaluated(evaluated(rest)),
+            _ => {
+                let words = Words::of(rest);
+                let (task, ordinal) = (words.task.clone(), words.ordinal);
+                let token = self.token(&task);
+                match verb {
+                    "ok" => Entry::TaskSucceeded(TaskSucceeded {
+                        task,
+                        run: self.run(ordinal, token),
+                        output: payload(words.rest),
+                        metrics: None,
+                    }),
+                    "fail" => {
+                        let (code, message) = words.rest.split_once(' ').unwrap_or((words.rest, "it failed"));
+                        let code: ErrorCode = serde_json::from_str(&format!("\"{code}\"")).expect("a code");
+                        let error = StepError { retryable: words.retryable, ..StepError::new(code, message) };
+                        Entry::TaskFailed(TaskFailed { task, run: self.run(ordinal, token), error })
+                    }
+                    "held" => Entry::ClaimHeld(ClaimHeld {
+                        task,
+                        ordinal,
+                        token,
+                        claimant: "other".parse().expect("a name"),
+                        claimed_at: self.now,
+                    }),
+                    "expired" => Entry::Expired(Expired { task, ordinal, token, worker: worker() }),
+                    "abandoned" => Entry::ClaimAbandoned(ClaimAbandoned { task, ordinal }),
+                    "reissue" => Entry::Reissued(Reissued { task }),
+                    "unrenderable" => Entry::Unrenderable(Unrenderable { task, reason: words.rest.to_owned() }),
+                    _ => panic!("unknown line: {line}"),
+                }
+            }
+        }
+    }
+
+    pub fn submitted(&self, text: &str) -> Submitted {
+        let (key, input) = match text.strip_prefix("key=") {
+            Some(rest) => {
+                let (key, input) = rest.split_once(' ').unwrap_or((rest, "null"));
+                (Some(key), input)
+            }
+            None => (None, text),
+        };
+        let input = if input.is_empty() { "null" } else { input };
+        let agent = ResolvedAgent {
+            agent: "agent".parse().expect("a name"),
+            capability: "pool".parse().expect("a name"),
+            manifest: ContentHash::of(b"manifest"),
+        };
+        let route = |step: &millstream_model::plan::PlannedStep| match step.work {
+            Work::FanIn { .. } => None,
+            Work::Single | Work::FanOut { .. } => Some(0),
+        };
+        Submitted {
+            execution: id(),
+            ns: Default::default(),
+            workflow: self.plan.definition.id.clone(),
+            definition: self.plan.hash,
+            input: payload(input),
+            context: Some(payload(r#"{"user":"ada"}"#)),
+            labels: BTreeMap::new(),
+            idempotency: key.map(|key| Idempotency {
+                key: ContentHash::of(key.as_bytes()),
+                body: ContentHash::of(input.as_bytes()),
+            }),
+            secret: secret(),
+            agents: vec![agent],
+            routes: self.plan.steps.iter().map(route).collect(),
+            defaults: Defaults::default(),
+            expr_rev: EXPR_REV,
+            trace: None,
+        }
+    }
+
+    fn token(&self, task: &TaskKey) -> Token {
+        secret().token(&task.step, task.item, task.activation, task.attempt)
+    }
+
+    fn run(&self, ordinal: u32, token: Token) -> Run {
+        Run { ordinal, token, worker: worker(), started_at: self.now, ended_at: self.now, span: None }
+    }
+}
+
+/// `fetch #1 ordinal=2 rest`
+struct Words<'a> {
+    task: TaskKey,
+    ordinal: u32,
+    retryable: Option<bool>,
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn of(text: &'a str) -> Self {
+        let (name, rest) = text.split_once(' ').expect("a step and an attempt");
+        let (attempt, mut rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let attempt: u32 = attempt.trim_start_matches('#').parse().expect("an attempt");
+        let (step, item) = match name.trim_end_matches(']').split_once('[') {
+            Some((step, item)) => (step, Some(item.parse().expect("an index"))),
+            None => (name, None),
+        };
+        let mut ordinal = attempt;
+        let mut retryable = None;
+        while let Some((word, after)) = rest.split_once(' ').or((!rest.is_empty()).then_some((rest, ""))) {
+            if let Some(number) = word.strip_prefix("ordinal=") {
+                ordinal = number.parse().expect("an ordinal");
+            } else if let Some(flag) = word.strip_prefix("retryable=") {
+                retryable = Some(flag == "true");
+            } else {
+                break;
+            }
+            rest = after;
+        }
+        let task = TaskKey { execution: id(), step: step.parse().expect("a name"), item, activation: 0, attempt };
+        Self { task, ordinal, retryable, rest }
+    }
+}
+
+fn timer(text: &str) -> Timer {
+    match text {
+        "deadline" => Timer::Deadline,
+        "grace" => Timer::Grace,
+        _ => {
+            let words = Words::of(text.strip_prefix("backoff ").expect("deadline, grace or backoff"));
+            let TaskKey { step, item, activation, attempt, .. } = words.task;
+            Timer::Backoff { step, item, activation, attempt }
+        }
+    }
+}
+
+fn evaluated(text: &str) -> Evaluated {
+    let (step, rest) = text.split_once(' ').expect("a step or `output`");
+    let (kind, value) = rest.split_once(' ').expect("a kind and a value");
+    let outcome = match kind {
+        "condition" => Evaluation::Condition(value == "true"),
+        "items" => Evaluation::Items(value.parse().expect("a count")),
+        "value" => Evaluation::Value(payload(value)),
+        "failed" => Evaluation::Failed(StepError::new(ErrorCode::InvalidInput, value)),
+        _ => panic!("unknown evaluation: {kind}"),
+    };
+    let step = (step != "output").then(|| step.parse().expect("a name"));
+    Evaluated { execution: id(), step, outcome }
+}
+
+/// JSON text, or `stored` for a value that is elsewhere.
+pub fn payload(text: &str) -> Payload {
+    match text {
+        "stored" => Payload::stored(PayloadRef::to("elsewhere")),
+        "" => Payload::null(),
+        text => Payload::inline(RawValue::from_string(text.to_owned()).expect("JSON")),
+    }
+}
+
+pub fn id() -> ExecutionId {
+    "0193a5a0-0000-7000-8000-000000000003".parse().expect("an id")
+}
+
+fn secret() -> Secret {
+    Secret::new([7; 16])
+}
+
+fn worker() -> millstream_model::ids::WorkerId {
+    "worker-1".parse().expect("a name")
+}

@@ -1,0 +1,77 @@
+//! What holds in every history, tried on histories from seeds.
+//!
+//! A seed makes a definition and a history of it: results early, late, twice and out of order, claims held and
+//! abandoned, tasks lost and reissued, time that jumps to the next alarm. After every entry and in the end the
+//! promises of `random/world.rs` and `random/promises.rs` are checked. `SEEDS=n` tries more seeds, `SEED=n` this one.
+
+#[expect(dead_code, reason = "histories from seeds have no text to read and none to compare with")]
+#[path = "behaviour/check.rs"]
+mod check;
+
+mod random {
+    pub mod definition;
+    pub mod dice;
+    pub mod history;
+    pub mod promises;
+    pub mod world;
+}
+
+use std::collections::BTreeSet;
+use std::panic;
+
+use millstream_model::view::ExecutionStatus;
+use random::dice::Dice;
+use random::world::World;
+use random::{definition, history, promises};
+
+/// How many seeds are tried when nobody asks for more.
+const SEEDS: u64 = 3_000;
+
+#[test]
+fn every_history_keeps_the_promises() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number("SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        if panic::catch_unwind(|| tell(seed)).is_err() {
+            panic!(
+                "seed {seed} breaks a promise, see above; its definition:\n\n{}\n\
+                 SEED={seed} cargo test -p millstream-engine --test random",
+                definition::random(&mut Dice::of(seed))
+            );
+        }
+    }
+}
+
+#[test]
+fn one_seed_told_twice_is_the_same_history() {
+    for seed in 1..=20 {
+        let journals = [tell(seed), tell(seed)].map(|world| format!("{:?}", world.journal));
+        assert!(journals[0] == journals[1], "seed {seed} tells two histories");
+    }
+}
+
+#[test]
+fn the_seeds_reach_every_end() {
+    let ends: BTreeSet<ExecutionStatus> = (1..=200).map(|seed| tell(seed).execution().status()).collect();
+    let all =
+        [ExecutionStatus::Completed, ExecutionStatus::Failed, ExecutionStatus::Cancelled, ExecutionStatus::Timeout];
+    assert_eq!(ends, BTreeSet::from(all));
+}
+
+/// The whole history of a seed, with the promises checked all along.
+fn tell(seed: u64) -> World {
+    let mut dice = Dice::of(seed);
+    let definition = definition::random(&mut dice);
+    let mut world = World::new(&definition, dice);
+    history::tell(&mut world);
+    promises::check(&world);
+    world
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test is configured where it is started")]
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not `{text}`")))
+}

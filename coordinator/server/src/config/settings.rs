@@ -1,0 +1,172 @@
+//! The settings: the table that `--help` shows, and the form they are read in.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use millstream_broker::{BrokerConfig, Storage};
+use millstream_model::entry::Defaults;
+use serde::{Deserialize, Serialize};
+
+use super::{CoordinatorConfig, ENVIRONMENT_PREFIX, ENVIRONMENT_SEPARATOR, InvalidConfig};
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its dotted key in a file.
+    pub key: &'static str,
+    pub meaning: &'static str,
+}
+
+impl Setting {
+    /// Its name in the environment.
+    pub fn variable(&self) -> String {
+        let key = self.key.to_ascii_uppercase().replace('.', ENVIRONMENT_SEPARATOR);
+        format!("{ENVIRONMENT_PREFIX}{ENVIRONMENT_SEPARATOR}{key}")
+    }
+}
+
+/// Every setting.
+pub const SETTINGS: [Setting; 21] = [
+    Setting { key: "nats.url", meaning: "URL of NATS, or several separated by commas" },
+    Setting { key: "nats.user", meaning: "user" },
+    Setting { key: "nats.password", meaning: "password" },
+    Setting { key: "nats.token", meaning: "token" },
+    Setting { key: "nats.creds_file", meaning: "a .creds file (JWT and nkey seed)" },
+    Setting { key: "listen", meaning: "address and port of the API" },
+    Setting { key: "node", meaning: "name of this process; random if absent" },
+    Setting { key: "partitions", meaning: "partitions of a new cluster, 1-256, fixed for ever" },
+    Setting { key: "prefix", meaning: "prefix of all subjects and streams" },
+    Setting { key: "storage", meaning: "file or memory" },
+    Setting { key: "replicas", meaning: "replicas of streams and buckets, 1, 3 or 5" },
+    Setting { key: "tasks_per_subject_max", meaning: "queued tasks per capability and partition" },
+    Setting { key: "journal_bytes_max", meaning: "size of each partition's journal; unlimited if absent" },
+    Setting { key: "defaults.workflow_timeout_ms", meaning: "deadline of an execution" },
+    Setting { key: "defaults.step_timeout_ms", meaning: "start-to-close of one attempt" },
+    Setting { key: "defaults.max_parallel", meaning: "steps of an execution at the same time" },
+    Setting { key: "defaults.fan_out_concurrency", meaning: "items of a fan-out at the same time" },
+    Setting { key: "defaults.max_attempts", meaning: "attempts of a step" },
+    Setting { key: "defaults.backoff_ms", meaning: "delay after the first attempt" },
+    Setting { key: "defaults.backoff_multiplier", meaning: "growth of the delay" },
+    Setting { key: "defaults.max_backoff_ms", meaning: "ceiling of the delay" },
+];
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Settings {
+    nats: NatsSettings,
+    listen: SocketAddr,
+    node: Option<String>,
+    partitions: u16,
+    prefix: String,
+    storage: StorageSetting,
+    replicas: usize,
+    tasks_per_subject_max: i64,
+    journal_bytes_max: Option<i64>,
+    defaults: Defaults,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct NatsSettings {
+    url: String,
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+    creds_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StorageSetting {
+    File,
+    Memory,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let config = CoordinatorConfig::default();
+        let BrokerConfig { url, name: _, names, user, password, token, creds_file } = config.nats;
+        Self {
+            nats: NatsSettings { url, user, password, token, creds_file },
+            listen: config.listen,
+            node: None,
+            partitions: config.partitions,
+            prefix: names.to_string(),
+            storage: match config.storage {
+                Storage::File => StorageSetting::File,
+                Storage::Memory => StorageSetting::Memory,
+            },
+            replicas: config.replicas,
+            tasks_per_subject_max: config.tasks_per_subject_max,
+            journal_bytes_max: config.journal_bytes_max,
+            defaults: config.defaults,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the form alone does not say.
+    pub(super) fn check(self) -> Result<CoordinatorConfig, InvalidConfig> {
+        let names = self.prefix.parse();
+        let names = names.map_err(|source| InvalidConfig::Prefix { prefix: self.prefix, source })?;
+        let node = self.node.filter(|node| !node.is_empty()).map(|node| {
+            let parsed = node.parse();
+            parsed.map_err(|source| InvalidConfig::Node { node, source })
+        });
+        within("partitions", self.partitions, (1..=256).contains(&self.partitions), "1 to 256")?;
+        within("replicas", self.replicas, matches!(self.replicas, 1 | 3 | 5), "1, 3 or 5")?;
+        let tasks = self.tasks_per_subject_max;
+        within("tasks_per_subject_max", tasks, tasks > 0, "at least 1")?;
+        if let Some(bytes) = self.journal_bytes_max {
+            within("journal_bytes_max", bytes, bytes > 0, "at least 1")?;
+        }
+        check_defaults(&self.defaults)?;
+        Ok(CoordinatorConfig {
+            nats: BrokerConfig {
+                url: self.nats.url,
+                names,
+                user: self.nats.user,
+                password: self.nats.password,
+                token: self.nats.token,
+                creds_file: self.nats.creds_file,
+                ..CoordinatorConfig::default().nats
+            },
+            listen: self.listen,
+            node: node.transpose()?,
+            partitions: self.partitions,
+            storage: match self.storage {
+                StorageSetting::File => Storage::File,
+                StorageSetting::Memory => Storage::Memory,
+            },
+            replicas: self.replicas,
+            tasks_per_subject_max: tasks,
+            journal_bytes_max: self.journal_bytes_max,
+            defaults: self.defaults,
+        })
+    }
+}
+
+fn check_defaults(defaults: &Defaults) -> Result<(), InvalidConfig> {
+    use millstream_model::limits::{ATTEMPTS_MAX, DURATION_MS_MAX, FAN_OUT_ITEMS_MAX};
+    let year = "1 to a year";
+    let duration = |millis: u64| (1..=DURATION_MS_MAX).contains(&millis);
+    within("defaults.workflow_timeout_ms", defaults.workflow_timeout_ms, duration(defaults.workflow_timeout_ms), year)?;
+    within("defaults.step_timeout_ms", defaults.step_timeout_ms, duration(defaults.step_timeout_ms), year)?;
+    within("defaults.backoff_ms", defaults.backoff_ms, defaults.backoff_ms <= DURATION_MS_MAX, "0 to a year")?;
+    within("defaults.max_backoff_ms", defaults.max_backoff_ms, duration(defaults.max_backoff_ms), year)?;
+    within("defaults.max_parallel", defaults.max_parallel, defaults.max_parallel > 0, "at least 1")?;
+    let items = defaults.fan_out_concurrency;
+    within(
+        "defaults.fan_out_concurrency",
+        items,
+        (1..=FAN_OUT_ITEMS_MAX).contains(&(items as usize)),
+        "1 to 1,000,000",
+    )?;
+    let attempts = defaults.max_attempts;
+    within("defaults.max_attempts", attempts, (1..=ATTEMPTS_MAX).contains(&attempts), "1 to 100")?;
+    let growth = defaults.backoff_multiplier;
+    within("defaults.backoff_multiplier", growth, (1.0..=1_000.0).contains(&growth), "1 to 1,000")
+}
+
+fn within(key: &'static str, value: impl Display, is: bool, allowed: &'static str) -> Result<(), InvalidConfig> {
+    if is { Ok(()) } else { Err(InvalidConfig::Range { key, value: value.to_string(), allowed }) }
+}

@@ -1,0 +1,37 @@
+//! Limits of the API that no other room needs to know; the others are in `millstream_model::limits`.
+
+use std::time::Duration;
+
+/// Body of `POST` and `PUT /agents`.
+pub const AGENT_SIZE_MAX: usize = 256 * 1024;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_LENGTH_MAX: usize = 255;
+/// Characters of a label's name.
+pub const LABEL_NAME_LENGTH_MAX: usize = 63;
+/// Characters of a label's value.
+pub const LABEL_VALUE_LENGTH_MAX: usize = 256;
+/// Characters of a reason for a cancel.
+pub const REASON_LENGTH_MAX: usize = 1_024;
+/// Violations of a schema that one answer lists.
+pub const VIOLATIONS_MAX: usize = 100;
+/// A longer `?wait=` waits this long.
+pub const WAIT_MAX: Duration = Duration::from_secs(300);
+/// JSON text above which it is read off the event loop.
+pub const INLINE_PARSE_MAX: usize = 256 * 1024;
+
+/// A request's line and headers must be here this long after the connection's last answer.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The next piece of a body must be here this long after the last one.
+pub const BODY_STALL_MAX: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for this long is dropped.
+pub const WRITE_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long the rest of a refused body is read, so that the client comes to read the refusal.
+pub const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How much of a refused body is read.
+pub const DISCARD_SIZE_MAX: usize = 256 * 1024 * 1024;
+/// How long open requests may take after a stop.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Connections at a time.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Silence after which an event stream gets a comment, so that nothing between takes it for dead.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -1,0 +1,216 @@
+//! `process`: an agent that is a program, one process per run and never a shell.
+//!
+//! Config: `{"argv": ["prog", "arg"], "env": {…}, "cwd": "…"}`. The step's input is JSON on
+//! stdin, the output JSON on stdout (nothing is null), the end of stderr goes into the details
+//! of a failure. The environment is PATH, HOME and LANG of the worker, what `env` says, and
+//! `MILLSTREAM_EXECUTION_ID`, `_STEP_ID`, `_ITEM`, `_ATTEMPT`, `_IDEMPOTENCY_KEY`, `TRACEPARENT`.
+//!
+//! | what happens | code |
+//! |---|---|
+//! | it cannot be started, exits with another code than 0, is killed | INTERNAL_ERROR |
+//! | stdout is not JSON | INTERNAL_ERROR |
+//! | stdout is above [`RESULT_MAX`] | RESULT_TOO_LARGE |
+//!
+//! The program leads its own process group, which is killed when the run is over, however it
+//! came to its end: nothing is left behind.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::limits::RESULT_MAX;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use crate::adapter::{Answer, ConfigProblem, json_from};
+use crate::context::Context;
+
+/// Bytes of stderr that are kept, the last ones.
+const STDERR_KEPT: usize = 4 * 1024;
+/// How long pipes may stay open when the group is dead: only a process that left the group holds them.
+const DRAIN: Duration = Duration::from_secs(1);
+const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
+
+/// A program as an agent.
+#[derive(Debug)]
+pub struct ProcessAgent {
+    program: String,
+    arguments: Vec<String>,
+    environment: BTreeMap<String, String>,
+    directory: Option<PathBuf>,
+}
+
+impl ProcessAgent {
+    pub(crate) fn prepare(config: &Value) -> Result<Self, ConfigProblem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Config {
+            argv: Vec<String>,
+            #[serde(default)]
+            env: BTreeMap<String, String>,
+            #[serde(default)]
+            cwd: Option<PathBuf>,
+        }
+        let Config { argv, env, cwd } = ConfigProblem::read(config)?;
+        let mut argv = argv.into_iter();
+        let program = argv.next().filter(|program| !program.is_empty());
+        let program = program.ok_or_else(|| ConfigProblem::at(".argv", "names no program"))?;
+        if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return Err(ConfigProblem::at(".env", format!("`{name}` is no name of an environment variable")));
+        }
+        Ok(Self { program, arguments: argv.collect(), environment: env, directory: cwd })
+    }
+
+    pub(crate) async fn call(&self, context: &Context, input: Arc<RawValue>) -> Answer {
+        let mut child = self.command(context).spawn().map_err(|problem| {
+            let message = format!("cannot start `{}`: {problem}", self.program);
+            StepError::new(ErrorCode::InternalError, message)
+        })?;
+        let group = Group::led_by(&child);
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read its input closes the pipe, which is its right.
+                drop(stdin.write_all(input.get().as_bytes()).await);
+            }
+            Ok(())
+        };
+        let mut said = Vec::new();
+        let mut complained = Vec::new();
+        let (status, piped) = {
+            let read = read_capped(stdout, &mut said, RESULT_MAX);
+            let listen = read_tail(stderr, &mut complained, STDERR_KEPT);
+            let pipes = async { tokio::try_join!(feed, read, listen) };
+            tokio::pin!(pipes);
+            tokio::select! {
+                status = child.wait() => {
+                    drop(group);
+                    // A process outside the group may keep the pipes for ever: what was read counts.
+                    (status, tokio::time::timeout(DRAIN, &mut pipes).await.unwrap_or(Ok(((), (), ()))))
+                }
+                piped = &mut pipes => {
+                    if piped.is_err() {
+                        group.kill();
+                    }
+                    let status = child.wait().await;
+                    drop(group);
+                    (status, piped)
+                }
+            }
+        };
+        if let Err(Flood) = piped {
+            let message = format!("`{}` wrote more than {RESULT_MAX} bytes to stdout", self.program);
+            return Err(StepError::new(ErrorCode::ResultTooLarge, message));
+        }
+        match status {
+            Ok(status) if status.success() => self.output(said, &complained),
+            Ok(status) => Err(self.failure(&how_it_ended(status), &complained)),
+            Err(problem) => Err(self.failure(&format!("cannot be waited for: {problem}"), &complained)),
+        }
+    }
+
+    fn output(&self, said: Vec<u8>, complained: &[u8]) -> Answer {
+        let said = if said.iter().all(u8::is_ascii_whitespace) { b"null".to_vec() } else { said };
+        json_from(said).map_err(|not_json| {
+            let mut error = self.failure(&format!("wrote no JSON to stdout: {}", not_json.problem), complained);
+            if let Some(details) = &mut error.details {
+                details["stdout"] = not_json.excerpt.into();
+            }
+            error
+        })
+    }
+
+    fn failure(&self, what: &str, complained: &[u8]) -> StepError {
+        let mut error = StepError::new(ErrorCode::InternalError, format!("`{}` {what}", self.program));
+        error.details = Some(json!({"stderr": String::from_utf8_lossy(complained)}));
+        error
+    }
+
+    fn command(&self, context: &Context) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).env_clear();
+        command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(&self.environment);
+        command.env("MILLSTREAM_EXECUTION_ID", context.execution().to_string());
+        command.env("MILLSTREAM_STEP_ID", context.step().as_str());
+        command.env("MILLSTREAM_ATTEMPT", context.attempt().to_string());
+        command.env("MILLSTREAM_IDEMPOTENCY_KEY", context.idempotency_key());
+        if let Some(item) = context.item() {
+            command.env("MILLSTREAM_ITEM", item.to_string());
+        }
+        if let Some(trace) = context.trace() {
+            command.env("TRACEPARENT", trace.to_string());
+        }
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Killing on drop also reaps.
+        command.process_group(0).kill_on_drop(true);
+        command
+    }
+}
+
+/// Kills a process group when it goes out of scope.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn led_by(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
+    fn kill(&self) {
+        if let Some(leader) = self.0 {
+            // Fails only when no process of the group is left, which is what is wanted.
+            kill_process_group(leader, Signal::KILL).ok();
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The program writes more than anybody reads.
+struct Flood;
+
+/// Reads until the end, or until there is more than `max` bytes.
+async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>, max: usize) -> Result<(), Flood> {
+    let Some(pipe) = pipe else { return Ok(()) };
+    // A pipe that breaks ends like one that is closed; the exit status tells the rest.
+    drop(pipe.take(max as u64 + 1).read_to_end(bytes).await);
+    if bytes.len() > max { Err(Flood) } else { Ok(()) }
+}
+
+/// Reads until the end and keeps the last `kept` bytes.
+async fn read_tail(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>, kept: usize) -> Result<(), Flood> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    while let Ok(1..) = pipe.read_buf(bytes).await {
+        if bytes.len() > 2 * kept {
+            bytes.drain(..bytes.len() - kept);
+        }
+    }
+    bytes.drain(..bytes.len().saturating_sub(kept));
+    Ok(())
+}
+
+fn how_it_ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => format!("ended with {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! `executions`: what became of submissions.
+
+use millstream_model::event::Event;
+use millstream_model::view::{ExecutionView, StepView};
+
+use super::run::{JsonLines, conclude};
+use crate::arguments::Execution;
+use crate::outcome::Exit;
+use crate::output;
+use crate::progress::{Stream, count, duration};
+use crate::runner::{self, Followed, Manner, OnInterrupt};
+use crate::server_api::ServerApi;
+
+pub(super) async fn get(arguments: Execution) -> anyhow::Result<Exit> {
+    let api = ServerApi::new(&arguments.server.server)?;
+    let execution = api.execution(&arguments.id).await?;
+    if arguments.json {
+        output::json(&execution)?;
+        return Ok(Exit::Success);
+    }
+    let colour = console::Term::stdout().features().colors_supported();
+    output::line(&format!("execution  {}\nworkflow   {}", execution.id, execution.workflow_id))?;
+    output::line(&format!("trace      {}\nstarted    {}", execution.trace_id, execution.started_at))?;
+    output::line(&format!("status     {}\n", runner::conclusion(&execution, colour).replace('\n', "\n           ")))?;
+    output::table(&["step", "status", "time", "attempts", "by", ""], &rows(&execution))?;
+    if let Some(value) = &execution.output {
+        output::line("\noutput")?;
+        output::json(value)?;
+    }
+    Ok(Exit::Success)
+}
+
+fn rows(execution: &ExecutionView) -> Vec<Vec<String>> {
+    execution.steps.iter().map(row).collect()
+}
+
+fn row(step: &StepView) -> Vec<String> {
+    let since = step.started_at.or(step.scheduled_at);
+    let time = since.zip(step.ended_at).map(|(since, end)| duration(end.as_micros().saturating_sub(since.as_micros())));
+    let doer = step.agent_id.as_ref().map(ToString::to_string);
+    vec![
+        step.id.to_string(),
+        step.status.as_str().to_owned(),
+        time.unwrap_or_default(),
+        if step.attempts > 0 { step.attempts.to_string() } else { String::new() },
+        doer.or_else(|| step.capability.as_ref().map(ToString::to_string)).unwrap_or_default(),
+        remark(step),
+    ]
+}
+
+/// How far a fan-out is, else why a step did not run or complete.
+fn remark(step: &StepView) -> String {
+    if let Some(items) = step.fan_out {
+        let failed = if items.failed > 0 { format!(", {} failed", count(items.failed.into())) } else { String::new() };
+        return format!("{} of {} items{failed}", count(items.completed.into()), count(items.total.into()));
+    }
+    let error = step.error.as_ref().map(|error| format!("{} {}", error.code, error.message));
+    error.or_else(|| step.reason.clone()).unwrap_or_default()
+}
+
+pub(super) async fn events(arguments: Execution) -> anyhow::Result<Exit> {
+    let api = ServerApi::new(&arguments.server.server)?;
+    let events = api.events(&arguments.id).await?;
+    if arguments.json {
+        output::json(&events)?;
+        return Ok(Exit::Success);
+    }
+    output::table(
+        &["time", "event", "step", "attempt", "by", "id"],
+        &events.iter().map(event_row).collect::<Vec<_>>(),
+    )?;
+    Ok(Exit::Success)
+}
+
+fn event_row(event: &Event) -> Vec<String> {
+    let step = event.step_id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let item = event.item.map(|item| format!("[{item}]")).unwrap_or_default();
+    vec![
+        event.time.to_string(),
+        event.kind.to_string(),
+        format!("{step}{item}"),
+        event.attempt.map(|attempt| attempt.to_string()).unwrap_or_default(),
+        event.worker_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        event.id.map(|id| id.to_string()).unwrap_or_default(),
+    ]
+}
+
+pub(super) async fn watch(arguments: Execution) -> anyhow::Result<Exit> {
+    let api = ServerApi::new(&arguments.server.server)?;
+    let manner = Manner { patience: None, on_interrupt: OnInterrupt::Leave };
+    let followed = if arguments.json {
+        runner::follow(&api, &arguments.id, manner, &mut JsonLines::default()).await?
+    } else {
+        let execution = api.execution(&arguments.id).await?;
+        runner::show(&api, &execution, Stream::Err, manner).await?
+    };
+    match followed {
+        Followed::Ended => conclude(&api.execution(&arguments.id).await?, arguments.json),
+        Followed::OutOfTime | Followed::Interrupted => Ok(Exit::Interrupted),
+    }
+}
+
+pub(super) async fn cancel(arguments: Execution) -> anyhow::Result<Exit> {
+    let api = ServerApi::new(&arguments.server.server)?;
+    let requested = api.cancel(&arguments.id).await?;
+    let status = if requested { "cancel_requested".to_owned() } else { ended(&api, &arguments.id).await? };
+    if arguments.json {
+        output::json(&serde_json::json!({ "execution_id": arguments.id, "status": status }))?;
+    } else if requested {
+        output::line(&format!("Asked {} to end; `millstream executions watch` shows when it did.", arguments.id))?;
+    } else {
+        output::line(&format!("{} had ended already: {status}", arguments.id))?;
+    }
+    Ok(if requested { Exit::Success } else { Exit::Invalid })
+}
+
+async fn ended(api: &ServerApi, id: &str) -> anyhow::Result<String> {
+    Ok(api.execution(id).await?.status.as_str().to_owned())
+}

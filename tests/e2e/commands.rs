@@ -1,0 +1,140 @@
+//! The command line against a cluster: what it prints, and the exit code that tells how it went.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use millstream_tests::api::{Api, text};
+use millstream_tests::binaries::binaries;
+use millstream_tests::cluster::Cluster;
+use millstream_tests::process::{Process, free_port};
+use millstream_tests::temp_dir::TempDir;
+use millstream_tests::wait::eventually;
+use millstream_tests::workspace;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::PATIENCE;
+
+/// Runs `millstream` without blocking the test's own servers.
+async fn millstream(arguments: &[&str], server: &str) -> Output {
+    let mut command = Command::new(&binaries().millstream);
+    command.args(arguments).env("MILLSTREAM_SERVER", server).env("NO_COLOR", "1").current_dir(workspace::root());
+    tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs")
+}
+
+fn file(directory: &TempDir, definition: &str) -> PathBuf {
+    let path = directory.join("workflow.yaml");
+    std::fs::write(&path, definition).expect("a writable directory");
+    path
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn run_follows_a_workflow_to_its_end_and_prints_the_events_as_json_when_asked() {
+    let cluster = Cluster::shared().await;
+    let server = cluster.api().base();
+    let arguments = ["run", "examples/hello.yaml", "--input", "{\"name\":\"Ada\"}"];
+    let output = millstream(&arguments, server).await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let said = told(&output);
+    assert!(["greet", "rest", "sign", "COMPLETED"].iter().all(|word| said.contains(word)), "{said}");
+
+    let output = millstream(&[&arguments[..], &["--json"]].concat(), server).await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let events: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    let id = text(&events[0], "/execution_id");
+    let numbered: Vec<&Value> = events.iter().filter(|event| event["id"].is_string()).collect();
+    let list = cluster.api().events(&id).await;
+    assert_eq!(numbered, list.iter().collect::<Vec<_>>(), "the command line shows the API's events");
+}
+
+#[tokio::test]
+async fn the_exit_code_tells_the_outcome() {
+    let cluster = Cluster::shared().await;
+    let server = cluster.api().base();
+    let directory = TempDir::new("exit-codes");
+    for (definition, code) in [
+        ("id: exit_ok\nsteps: [{id: a, agent_id: builtin-echo}]", 0),
+        ("id: exit_failed\nsteps: [{id: a, agent_id: builtin-fail, retry: {max_attempts: 1}}]", 1),
+        ("id: exit_invalid\nsteps: [{id: a, agent_id: builtin-echo, depends_on: [b]}]", 2),
+        ("id: exit_late\ntimeout_ms: 300\nsteps: [{id: a, agent_id: builtin-sleep, input_map: {seconds: 50}}]", 4),
+    ] {
+        let path = file(&directory, definition);
+        let output = millstream(&["run", path.to_str().expect("a plain path")], server).await;
+        assert_eq!(output.status.code(), Some(code), "{definition}\n{}", told(&output));
+    }
+    let path = file(&directory, "id: exit_nobody\nsteps: [{id: a, agent_id: builtin-echo}]");
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let output = millstream(&["run", path.to_str().expect("a plain path")], &nobody).await;
+    assert_eq!(output.status.code(), Some(5), "{}", told(&output));
+}
+
+#[tokio::test]
+async fn an_execution_that_is_cancelled_elsewhere_ends_the_watch() {
+    let cluster = Cluster::shared().await;
+    let api = cluster.api();
+    api.define("id: watched\nsteps: [{id: a, agent_id: builtin-sleep, input_map: {seconds: 300}, timeout_ms: 400000}]")
+        .await;
+    let id = api.execute("watched", json!({})).await;
+    let watch = tokio::spawn({
+        let (id, server) = (id.clone(), api.base().to_owned());
+        async move { millstream(&["executions", "watch", &id], &server).await }
+    });
+    let output = millstream(&["executions", "cancel", &id], api.base()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let watched = watch.await.expect("no panic");
+    assert_eq!(watched.status.code(), Some(3), "{}", told(&watched));
+    let shown = millstream(&["executions", "get", &id, "--json"], api.base()).await;
+    let execution: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(execution, api.execution(&id).await);
+}
+
+#[tokio::test]
+async fn dev_serves_until_it_is_interrupted_and_keeps_its_data() {
+    let directory = TempDir::new("dev");
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let data = directory.join("data");
+    let arguments = ["dev", "--listen", &listen, "--nats-port", "0", "--data", data.to_str().expect("a plain path")];
+    let arguments: Vec<String> = arguments.map(ToOwned::to_owned).into();
+    let mut dev =
+        Process::start("dev", &binaries().millstream, arguments, Vec::new(), directory.path()).expect("it starts");
+    let api = Api::new(format!("http://{listen}"));
+    let ready = || async { api.get("/healthz/ready").await.ok().filter(|answer| answer.status == 200).map(drop) };
+    eventually(PATIENCE, "dev serves", ready).await;
+    api.define("id: kept\nsteps: [{id: a, agent_id: builtin-echo, input_map: {n: 1}}]").await;
+    let execution = api.run("kept", json!({}), PATIENCE).await;
+    assert_eq!(execution["output"], json!({"n": 1}), "{execution}");
+
+    dev.signal(Signal::INT);
+    eventually(Duration::from_secs(30), "dev stops", || {
+        let ended = dev.has_ended();
+        async move { ended.then_some(()) }
+    })
+    .await;
+    dev.kill9();
+    dev.start_again().expect("it starts");
+    eventually(PATIENCE, "dev serves again", ready).await;
+    assert_eq!(api.execution(&text(&execution, "/id")).await, execution);
+}
+
+#[tokio::test]
+async fn the_demo_runs_its_examples_and_leaves_nothing_behind() {
+    let output = millstream(&["demo"], "http://127.0.0.1:1").await;
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for word in ["incident", "1,000", "http://127.0.0.1:"] {
+        assert!(said.contains(word), "{word} is not in:\n{said}");
+    }
+    let api = said.split("http://127.0.0.1:").nth(1).expect("it says where the API was");
+    let port: String = api.chars().take_while(char::is_ascii_digit).collect();
+    let gone = std::net::TcpStream::connect(format!("127.0.0.1:{port}"));
+    assert!(gone.is_err(), "something still listens on {port}");
+}

@@ -8,7 +8,7 @@
 //! fail fetch #1 TIMEOUT slow   fail fetch #1 retryable=false INTERNAL_ERROR no
 //! held fetch #1 ordinal=2      expired fetch #1        abandoned fetch #1 ordinal=2
 //! reissue fetch #2             unrenderable fetch #1   cancel
-//! evaluated fetch condition true | items 3 | value {"a": 1}      evaluated output value 1
+//! evaluated fetch condition true | items 3 | failed TIMEOUT slow | value {"a": 1}      evaluated output value 1
 //! due                          (fires every alarm that is due)
 //! timer deadline               (fires this one, due or not)
 //! ```
@@ -165,9 +165,7 @@ impl World {
                         metrics: None,
                     }),
                     "fail" => {
-                        let (code, message) = words.rest.split_once(' ').unwrap_or((words.rest, "it failed"));
-                        let code: ErrorCode = serde_json::from_str(&format!("\"{code}\"")).expect("a code");
-                        let error = StepError { retryable: words.retryable, ..StepError::new(code, message) };
+                        let error = StepError { retryable: words.retryable, ..error(words.rest) };
                         Entry::TaskFailed(TaskFailed { task, run: self.run(ordinal, token), error })
                     }
                     "held" => Entry::ClaimHeld(ClaimHeld {
@@ -269,6 +267,13 @@ impl<'a> Words<'a> {
     }
 }
 
+/// `TIMEOUT slow`
+fn error(text: &str) -> StepError {
+    let (code, message) = text.split_once(' ').unwrap_or((text, "it failed"));
+    let code: ErrorCode = serde_json::from_str(&format!("\"{code}\"")).expect("a code");
+    StepError::new(code, message)
+}
+
 fn timer(text: &str) -> Timer {
     match text {
         "deadline" => Timer::Deadline,
@@ -288,7 +293,7 @@ fn evaluated(text: &str) -> Evaluated {
         "condition" => Evaluation::Condition(value == "true"),
         "items" => Evaluation::Items(value.parse().expect("a count")),
         "value" => Evaluation::Value(payload(value)),
-        "failed" => Evaluation::Failed(StepError::new(ErrorCode::InvalidInput, value)),
+        "failed" => Evaluation::Failed(error(value)),
         _ => panic!("unknown evaluation: {kind}"),
     };
     let step = (step != "output").then(|| step.parse().expect("a name"));

@@ -73,8 +73,8 @@ fn a_failed_evaluation_keeps_its_code() {
   - {id: b, agent_id: x, depends_on: [a], condition: $.steps.a.output.go}",
     ));
     world.tell("submit\nok a #1 stored");
-    assert_eq!(world.tell("evaluated b failed it cannot be had"), ["1 end FAILED"]);
-    assert!(world.state().starts_with("FAILED partial INVALID_INPUT: it cannot be had"), "{}", world.state());
+    assert_eq!(world.tell("evaluated b failed RESULT_TOO_LARGE it cannot be had"), ["1 end FAILED"]);
+    assert!(world.state().starts_with("FAILED partial RESULT_TOO_LARGE: it cannot be had"), "{}", world.state());
 }
 
 #[test]

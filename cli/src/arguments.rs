@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Prints the JSON Schema of definitions
     Schema,
-    /// Shows, follows and cancels executions
+    /// Shows, follows, cancels, resumes and forks executions
     #[command(subcommand)]
     Executions(Executions),
     /// Lists, shows and deletes stored workflows
@@ -204,8 +204,81 @@ pub(crate) enum Executions {
     Events(Execution),
     /// Follows an execution to its end; the exit code tells how it ended
     Watch(Execution),
-    /// Asks for an execution's end
-    Cancel(Execution),
+    /// Asks for an execution's end and tells how far that is
+    Cancel(Cancel),
+    /// Lets a failed or timed-out execution go on from where it stopped
+    Resume(Resume),
+    /// Starts a new execution from a step of an old one, with something changed
+    Fork(Fork),
+}
+
+/// Who asks for something, and why; both are kept with the execution.
+#[derive(Debug, Args)]
+pub(crate) struct Provenance {
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Who asks for it
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
+    pub by: Option<String>,
+}
+
+impl Provenance {
+    /// Who asks, when that is known.
+    pub(crate) fn by(&self) -> Option<&str> {
+        self.by.as_deref().filter(|by| !by.is_empty())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    pub execution: Execution,
+    /// Undoes what was completed
+    #[arg(long)]
+    pub compensate: bool,
+    /// Returns when it has ended
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub provenance: Provenance,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    pub execution: Execution,
+    /// Shows its progress to its end; the exit code then tells how it ended
+    #[arg(long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub provenance: Provenance,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    #[command(flatten)]
+    pub execution: Execution,
+    /// The first step that runs anew; what does not depend on it is kept [default: all run anew]
+    #[arg(long, value_name = "STEP")]
+    pub from: Option<String>,
+    /// Another input: JSON, or @ and a file that holds it
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub input: Option<String>,
+    /// Another context: JSON, or @ and a file that holds it
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub context: Option<String>,
+    /// Another definition, YAML or JSON, for this execution alone; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "workflow")]
+    pub file: Option<PathBuf>,
+    /// The definition that is stored under this id
+    #[arg(long, value_name = "ID")]
+    pub workflow: Option<String>,
+    /// Shows its progress to its end; the exit code then tells how it ended
+    #[arg(long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub provenance: Provenance,
 }
 
 /// Everything of a kind on a server.
@@ -292,6 +365,14 @@ mod tests {
         assert_eq!(duration("1.5"), Ok(Duration::from_millis(1_500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("soon").is_err() && duration("5 parsecs").is_err() && duration("").is_err());
+    }
+
+    #[test]
+    fn a_fork_has_one_definition_at_most() {
+        let parse =
+            |rest: &str| Arguments::try_parse_from(format!("millstream executions fork x {rest}").split_whitespace());
+        assert!(parse("--from a --file f --reason because").is_ok() && parse("--workflow w --follow").is_ok());
+        assert!(parse("--file f --workflow w").is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod eval;
 mod executions;
 mod graph;
 mod import;
+mod recovery;
 mod run;
 mod validate;
 mod workflows;
@@ -33,7 +34,9 @@ pub(crate) fn perform(command: Command) -> anyhow::Result<Exit> {
         Command::Executions(Executions::Get(arguments)) => waiting(executions::get(arguments)),
         Command::Executions(Executions::Events(arguments)) => waiting(executions::events(arguments)),
         Command::Executions(Executions::Watch(arguments)) => waiting(executions::watch(arguments)),
-        Command::Executions(Executions::Cancel(arguments)) => waiting(executions::cancel(arguments)),
+        Command::Executions(Executions::Cancel(arguments)) => waiting(recovery::cancel(arguments)),
+        Command::Executions(Executions::Resume(arguments)) => waiting(recovery::resume(arguments)),
+        Command::Executions(Executions::Fork(arguments)) => waiting(recovery::fork(arguments)),
         Command::Workflows(Workflows::List(arguments)) => waiting(workflows::list(arguments)),
         Command::Workflows(Workflows::Get(arguments)) => waiting(workflows::get(arguments)),
         Command::Workflows(Workflows::Delete(arguments)) => waiting(workflows::delete(arguments)),

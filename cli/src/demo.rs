@@ -16,7 +16,6 @@ use uuid::Uuid;
 use self::examples::{Example, FAN_OUT, INCIDENT};
 use self::services::Services;
 use crate::arguments::Demo;
-use crate::invocation;
 use crate::local_cluster::{FRAMEWORKS, LocalCluster, LocalOptions, port_or_any};
 use crate::logs;
 use crate::outcome::Exit;
@@ -25,6 +24,7 @@ use crate::progress::{Stream, count, duration};
 use crate::runner::{self, Followed, Manner, OnInterrupt};
 use crate::server_api::{DEFAULT_SERVER, ServerApi, Submission};
 use crate::signals::told_to_end;
+use crate::{aftermath, invocation};
 
 /// The port of [`DEFAULT_SERVER`].
 const API_PORT: u16 = 8686;
@@ -122,7 +122,7 @@ async fn execute(api: &ServerApi, example: &Example) -> anyhow::Result<Option<Ex
     let accepted = api.execute(workflow, &submission, Some(&Uuid::now_v7().to_string())).await?;
     let execution = api.execution(&accepted.execution_id).await?;
     let manner = Manner { patience: None, on_interrupt: OnInterrupt::Leave };
-    match runner::show(api, &execution, Stream::Out, manner).await? {
+    match runner::show(api, &execution, None, Stream::Out, manner).await? {
         Followed::Ended => Ok(Some(api.execution(&accepted.execution_id).await?)),
         Followed::OutOfTime | Followed::Interrupted => Ok(None),
     }
@@ -157,7 +157,7 @@ fn tell_fan_out(execution: &ExecutionView) -> anyhow::Result<()> {
 
 fn conclude(execution: &ExecutionView) -> anyhow::Result<()> {
     let colour = console::Term::stdout().features().colors_supported();
-    line(&format!("\n  {}", runner::conclusion(execution, colour).replace('\n', "\n  ")))?;
+    line(&format!("\n  {}", aftermath::conclusion(execution, colour).replace('\n', "\n  ")))?;
     Ok(())
 }
 

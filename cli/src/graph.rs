@@ -7,7 +7,11 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use millstream_model::definition::{Aggregate, Definition, Step};
+use millstream_model::definition::{Aggregate, Compensate, Definition, Fallback, Step};
+use millstream_model::ids::{AgentId, Capability};
+
+/// Pairs of a step and one of `finally` that a layout is told about.
+const AFTER_MAX: usize = 100;
 
 /// A workflow reduced to what a picture shows.
 #[derive(Debug)]
@@ -25,8 +29,10 @@ struct Node {
     doer: String,
     kind: Kind,
     condition: Option<String>,
-    /// Longest chain of dependencies above it.
+    /// Longest chain of dependencies above it; the steps of `finally` are below all others.
     level: usize,
+    /// Whether it is one of `finally`.
+    finally: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +45,17 @@ enum Kind {
 impl Drawing {
     /// Reduces a definition that passed validation: its dependencies exist and have no cycle.
     pub(crate) fn of(definition: &Definition) -> Self {
-        let index: BTreeMap<&str, usize> =
-            definition.steps.iter().enumerate().map(|(i, step)| (step.id.as_str(), i)).collect();
+        let all = || definition.steps.iter().chain(&definition.finally);
+        let index: BTreeMap<&str, usize> = all().enumerate().map(|(i, step)| (step.id.as_str(), i)).collect();
         let mut edges = Vec::new();
-        for (to, step) in definition.steps.iter().enumerate() {
+        for (to, step) in all().enumerate() {
             edges.extend(step.depends_on.iter().filter_map(|from| index.get(from.as_str())).map(|from| (*from, to)));
         }
-        let levels = levels(definition.steps.len(), &edges);
-        let nodes = definition.steps.iter().zip(levels).map(|(step, level)| Node::of(step, level)).collect();
+        let main = definition.steps.len();
+        let mut levels = levels(index.len(), &edges);
+        let below = levels[..main].iter().map(|level| level + 1).max().unwrap_or(0);
+        levels[main..].iter_mut().for_each(|level| *level += below);
+        let nodes = all().zip(levels).enumerate().map(|(i, (step, level))| Node::of(step, level, i >= main)).collect();
         Self { title: definition.id.to_string(), nodes, edges }
     }
 
@@ -65,11 +74,29 @@ impl Drawing {
     fn level_count(&self) -> usize {
         self.nodes.iter().map(|node| node.level + 1).max().unwrap_or(0)
     }
+
+    /// Pairs that put `finally` below the rest: from what nothing depends on to what depends on nothing there.
+    fn after(&self) -> Vec<(usize, usize)> {
+        let (mut above, mut below) = (vec![false; self.nodes.len()], vec![false; self.nodes.len()]);
+        for (from, to) in &self.edges {
+            (below[*from], above[*to]) = (true, true);
+        }
+        let main = self.nodes.iter().take_while(|node| !node.finally).count();
+        let ends = (0..main).filter(|node| !below[*node]);
+        let starts: Vec<usize> = (main..self.nodes.len()).filter(|node| !above[*node]).collect();
+        // More of them would cost more than they help.
+        ends.flat_map(|end| starts.iter().map(move |start| (end, *start))).take(AFTER_MAX).collect()
+    }
+
+    /// The first level of `finally`; the number of levels when there is none.
+    fn main_levels(&self) -> usize {
+        self.nodes.iter().filter(|node| !node.finally).map(|node| node.level + 1).max().unwrap_or(0)
+    }
 }
 
 impl Node {
-    fn of(step: &Step, level: usize) -> Self {
-        let (kind, doer) = match (&step.fan_in, &step.fan_out) {
+    fn of(step: &Step, level: usize, finally: bool) -> Self {
+        let (kind, mut doer) = match (&step.fan_in, &step.fan_out) {
             (Some(fan_in), _) => (
                 Kind::FanIn,
                 match fan_in.aggregate {
@@ -81,16 +108,37 @@ impl Node {
             (None, Some(fan_out)) => (Kind::FanOut, format!("{} for each of {}", doer(step), fan_out.items)),
             (None, None) => (Kind::Single, doer(step)),
         };
+        if let Some(fallback) = &step.fallback {
+            doer.push_str(&format!(", else {}", otherwise(fallback)));
+        }
+        if let Some(Compensate { agent_id, capability, .. }) = &step.compensate {
+            doer.push_str(&format!(", undone by {}", name(agent_id.as_ref(), capability.as_ref())));
+        }
+        if step.irreversible {
+            doer.push_str(", irreversible");
+        }
         let condition = step.condition.as_ref().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-        Self { id: step.id.to_string(), doer, kind, condition, level }
+        Self { id: step.id.to_string(), doer, kind, condition, level, finally }
     }
 }
 
 fn doer(step: &Step) -> String {
-    match (&step.agent_id, &step.capability) {
+    name(step.agent_id.as_ref(), step.capability.as_ref())
+}
+
+fn name(agent: Option<&AgentId>, capability: Option<&Capability>) -> String {
+    match (agent, capability) {
         (Some(agent), _) => agent.to_string(),
         (None, Some(capability)) => format!("any {capability}"),
         (None, None) => String::new(),
+    }
+}
+
+fn otherwise(fallback: &Fallback) -> String {
+    match fallback {
+        Fallback { static_value: Some(_), .. } => "a fixed output".to_owned(),
+        Fallback { skip: true, .. } => "skipped".to_owned(),
+        Fallback { agent_id, capability, .. } => name(agent_id.as_ref(), capability.as_ref()),
     }
 }
 
@@ -147,11 +195,30 @@ mod tests {
         Drawing::of(&serde_json::from_value(definition).expect("a definition"))
     }
 
+    /// One with everything that is for failures.
+    pub(super) fn saga() -> Drawing {
+        let definition = serde_json::json!({
+            "id": "order",
+            "steps": [
+                {"id": "book", "agent_id": "crm", "compensate": {"agent_id": "unbook"}},
+                {"id": "rate", "agent_id": "rates", "fallback": {"static_value": 1}},
+                {"id": "pay", "agent_id": "bank", "depends_on": ["book", "rate"], "fallback": {"capability": "pay"},
+                 "irreversible": true}
+            ],
+            "finally": [
+                {"id": "tidy", "agent_id": "janitor"},
+                {"id": "tell", "agent_id": "chat", "depends_on": ["tidy"], "fallback": {"skip": true}}
+            ]
+        });
+        Drawing::of(&serde_json::from_value(definition).expect("a definition"))
+    }
+
     #[test]
     fn a_step_stands_one_level_below_its_lowest_dependency() {
         assert_eq!(levels(4, &[(0, 1), (1, 2), (0, 2), (2, 3)]), [0, 1, 2, 3]);
         assert_eq!(levels(3, &[]), [0, 0, 0]);
-        assert_eq!(sample().level_count(), 3);
+        assert_eq!((sample().level_count(), sample().main_levels()), (3, 3));
+        assert_eq!((saga().level_count(), saga().main_levels()), (4, 2));
     }
 
     #[test]

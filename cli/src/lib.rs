@@ -4,6 +4,7 @@
 //! [`server_api`] speaks to a coordinator as any client does; [`local_cluster`] runs one in this process, on a
 //! [`nats_server`] of its own.
 
+mod aftermath;
 mod arguments;
 mod commands;
 mod demo;

@@ -36,7 +36,8 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Close
     line(&aligned(headings, rows))
 }
 
-fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
+/// Rows below their headings as text.
+pub(crate) fn aligned(headings: &[&str], rows: &[Vec<String>]) -> String {
     let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
     let all = || std::iter::once(&headings).chain(rows);
     let width = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);

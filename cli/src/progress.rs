@@ -3,7 +3,7 @@
 mod line;
 mod screen;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_model::error::StepError;
 use millstream_model::event::{Event, EventType};
@@ -15,6 +15,8 @@ pub(crate) use screen::{Screen, Stream};
 
 /// Failures of single items that are told one by one; beyond them only their number is.
 const ITEM_FAILURES_TOLD: u32 = 3;
+/// Items of a step whose fallback or compensation is told, for each of both.
+const ITEMS_TOLD: u32 = 3;
 
 /// What is known of an execution so far.
 #[derive(Debug, Default)]
@@ -22,10 +24,12 @@ pub(crate) struct Progress {
     /// Steps of the workflow.
     total: usize,
     /// Steps that cannot change any more.
-    settled: usize,
+    settled: BTreeSet<String>,
     active: BTreeMap<String, Active>,
     /// Characters of the longest step id.
     width: usize,
+    /// How often something was told of the items of a step.
+    told: BTreeMap<(String, EventType), u32>,
 }
 
 /// A step that is under way.
@@ -47,11 +51,14 @@ pub(crate) struct Items {
 }
 
 impl Progress {
-    /// Of a workflow whose steps have these names.
-    pub(crate) fn of<'a>(steps: impl Iterator<Item = &'a str>) -> Self {
+    /// Of a workflow whose steps have these names, and were settled before or not.
+    pub(crate) fn of<'a>(steps: impl Iterator<Item = (&'a str, bool)>) -> Self {
         let mut progress = Self::default();
-        for step in steps {
+        for (step, settled) in steps {
             progress.total += 1;
+            if settled {
+                progress.settled.insert(step.to_owned());
+            }
             progress.width = progress.width.max(step.chars().count());
         }
         progress
@@ -59,7 +66,7 @@ impl Progress {
 
     /// Steps in all, and steps that cannot change any more.
     pub(crate) fn steps(&self) -> (usize, usize) {
-        (self.total, self.settled)
+        (self.total, self.settled.len())
     }
 
     /// What is under way, by step.
@@ -74,7 +81,9 @@ impl Progress {
 
     /// Takes the next event and answers with what there is to say for good.
     pub(crate) fn apply(&mut self, event: &Event) -> Option<Line> {
-        let step = event.step_id.as_ref().map(|step| step.as_str().to_owned())?;
+        let Some(step) = event.step_id.as_ref().map(|step| step.as_str().to_owned()) else {
+            return of_the_workflow(event);
+        };
         match (event.kind, event.item) {
             (EventType::StepScheduled, None) => self.scheduled(step, event),
             (EventType::StepStarted, None) => self.started(&step, event),
@@ -87,6 +96,12 @@ impl Progress {
                 let line = self.settled(&step, event, Mark::Gone, "skipped");
                 return Some(line.note(text(&event.data, "reason")));
             }
+            (EventType::StepFallback, item) => return self.fell_back(&step, item, event),
+            (EventType::StepCompensated, item) => return self.undone(&step, item, event),
+            (EventType::StepCompensationFailed, item) => {
+                let line = Line::new(Mark::Failed, &name(&step, item), "not undone");
+                return Some(line.attempt(event.attempt).note(error(&event.data)));
+            }
             (EventType::FanOutStarted, _) => self.fan_out_started(step, event),
             (EventType::StepCompleted, Some(_)) => {
                 if let Some(items) = self.items(&step) {
@@ -97,7 +112,7 @@ impl Progress {
                 return self.item_failed(&step, item, event);
             }
             // The step's own end follows it, and of items only the ends count.
-            (EventType::FanOutCompleted, _) | (_, Some(_)) => {}
+            (EventType::FanOutCompleted | EventType::StepCompensating, _) | (_, Some(_)) => {}
             (
                 EventType::WorkflowStarted
                 | EventType::WorkflowPlanned
@@ -105,7 +120,10 @@ impl Progress {
                 | EventType::WorkflowCompleted
                 | EventType::WorkflowFailed
                 | EventType::WorkflowCancelled
-                | EventType::WorkflowTimeout,
+                | EventType::WorkflowTimeout
+                | EventType::WorkflowCancelRequested
+                | EventType::WorkflowCompensating
+                | EventType::WorkflowResumed,
                 None,
             ) => {}
         }
@@ -114,6 +132,7 @@ impl Progress {
 
     fn scheduled(&mut self, step: String, event: &Event) {
         let attempt = event.attempt.unwrap_or(1);
+        self.settled.remove(&step);
         let active = self.active.entry(step).or_insert(Active { since: event.time, stage: "", attempt, items: None });
         active.attempt = attempt;
         active.stage = "queued";
@@ -155,7 +174,7 @@ impl Progress {
     }
 
     fn settled(&mut self, step: &str, event: &Event, mark: Mark, state: &'static str) -> Line {
-        self.settled += 1;
+        self.settled.insert(step.to_owned());
         let active = self.active.remove(step);
         let told = event.data["duration_ms"].as_u64().map(|millis| millis * 1_000);
         let waited = active.map(|active| event.time.as_micros().saturating_sub(active.since.as_micros()));
@@ -173,13 +192,62 @@ impl Progress {
         let items = self.items(step)?;
         items.failed += 1;
         let told = items.failed <= ITEM_FAILURES_TOLD;
-        let name = format!("{step}[{item}]");
-        told.then(|| Line::new(Mark::Failed, &name, "failed").attempt(event.attempt).note(error(&event.data)))
+        told.then(|| {
+            Line::new(Mark::Failed, &name(step, Some(item)), "failed").attempt(event.attempt).note(error(&event.data))
+        })
+    }
+
+    fn fell_back(&mut self, step: &str, item: Option<u32>, event: &Event) -> Option<Line> {
+        if let Some(active) = self.active.get_mut(step).filter(|_| item.is_none()) {
+            active.stage = "fallback";
+        }
+        let line = Line::new(Mark::Again, &name(step, item), "fallback").attempt(event.attempt);
+        let instead = match event.data["fallback"].as_str() {
+            Some("static_value") => "a static value instead: ",
+            Some("skip") => "skipped instead: ",
+            Some("agent") => "another agent: ",
+            Some(_) | None => "",
+        };
+        self.tells(step, item, event).then(|| line.note(format!("{instead}{}", error(&event.data))))
+    }
+
+    fn undone(&mut self, step: &str, item: Option<u32>, event: &Event) -> Option<Line> {
+        let line = Line::new(Mark::Gone, &name(step, item), "undone").attempt(event.attempt);
+        let time = event.data["duration_ms"].as_u64().map(|millis| millis * 1_000);
+        self.tells(step, item, event).then(|| line.time(time))
+    }
+
+    /// Whether what happened to an item is told as well.
+    fn tells(&mut self, step: &str, item: Option<u32>, event: &Event) -> bool {
+        if item.is_none() {
+            return true;
+        }
+        let told = self.told.entry((step.to_owned(), event.kind)).or_default();
+        *told += 1;
+        *told <= ITEMS_TOLD
     }
 
     fn items(&mut self, step: &str) -> Option<&mut Items> {
         self.active.get_mut(step)?.items.as_mut()
     }
+}
+
+/// What is said of the execution as a whole.
+fn of_the_workflow(event: &Event) -> Option<Line> {
+    let (mark, state) = match event.kind {
+        EventType::WorkflowCancelRequested => (Mark::Gone, "cancelling"),
+        EventType::WorkflowCompensating => (Mark::Again, "undoing"),
+        EventType::WorkflowResumed => (Mark::Again, "resumed"),
+        _ => return None,
+    };
+    let effects = event.data["effects"].as_u64().map(|effects| format!("{} effects", count(effects)));
+    let said = [effects.unwrap_or_default(), text(&event.data, "by"), text(&event.data, "reason")];
+    let said: Vec<String> = said.into_iter().filter(|text| !text.is_empty()).collect();
+    Some(Line::new(mark, "", state).note(said.join(": ")))
+}
+
+fn name(step: &str, item: Option<u32>) -> String {
+    item.map_or_else(|| step.to_owned(), |item| format!("{step}[{item}]"))
 }
 
 fn text(data: &Value, member: &str) -> String {
@@ -203,7 +271,7 @@ mod tests {
     /// Each event is `<milliseconds> <type> <step>[<item>] <attempt> <data>`; the lines are what is told.
     fn check(events: &str, expected: &str) {
         let events: Vec<Event> = events.lines().map(|line| event(line.trim())).collect();
-        let mut progress = Progress::of(["metrics", "page"].into_iter());
+        let mut progress = Progress::of(["metrics", "page"].into_iter().map(|step| (step, false)));
         let lines = events.iter().filter_map(|event| progress.apply(event)).map(|line| line.render(8, false));
         let lines: Vec<String> = lines.map(|line| line.trim().to_owned()).collect();
         assert_eq!(lines.join("\n"), expected.lines().map(str::trim).collect::<Vec<_>>().join("\n"));
@@ -266,6 +334,32 @@ mod tests {
                10 step.completed page 0"#,
             "✗ page[1]   failed                 attempt 1  LOST its worker vanished
              ✓ page      completed       10 ms             4 items, 1 failed, 400 items/s",
+        );
+    }
+
+    #[test]
+    fn fallbacks_and_compensations_are_told_and_an_undone_step_counts_once() {
+        let mut progress = Progress::of([("metrics", false), ("page", false)].into_iter());
+        for line in [
+            "0 step.scheduled page 1",
+            "1 step.completed page 1",
+            "2 workflow.compensating",
+            "3 step.compensating page 1",
+            "4 step.compensated page 1",
+        ] {
+            progress.apply(&event(line));
+        }
+        assert_eq!(progress.steps(), (2, 1));
+        check(
+            r#"0 step.scheduled page 1
+               5 step.fallback page 1 {"fallback":"agent","error":{"code":"TIMEOUT","message":"too slow"}}
+               9 workflow.resumed  0 {"by":"ada","reason":"mended"}
+               10 step.compensated page 1 {"duration_ms":3}
+               11 step.compensation_failed page[2] 3 {"error":{"code":"TIMEOUT","message":"too slow"}}"#,
+            "↻ page      fallback               attempt 1  another agent: TIMEOUT too slow
+             ↻           resumed                           ada: mended
+             – page      undone           3 ms  attempt 1
+             ✗ page[2]   not undone             attempt 3  TIMEOUT too slow",
         );
     }
 }

@@ -3,14 +3,18 @@
 use std::fmt::Write as _;
 
 use console::Style;
-use millstream_model::validate::Problem;
+use millstream_model::plan::Plan;
+use millstream_model::validate::{self, Problem};
+
+use crate::files::Source;
+use crate::output;
 
 /// Renders each problem with the line it is in, and a count.
 pub(crate) fn render(file: &str, source: &str, problems: &[Problem], colour: bool) -> String {
     let paint = Paint::new(colour);
     let mut text = String::new();
     for problem in problems {
-        one(&mut text, file, source, problem, &paint).expect("a string takes any text");
+        one(&mut text, file, source, problem, "error", &paint).expect("a string takes any text");
     }
     let count = match problems.len() {
         1 => "1 problem".to_owned(),
@@ -19,6 +23,25 @@ pub(crate) fn render(file: &str, source: &str, problems: &[Problem], colour: boo
     let verdict = format!("{file} is not valid: {count}");
     writeln!(text, "{}", paint.error.apply_to(verdict)).expect("a string takes any text");
     text
+}
+
+/// Renders what is valid and unwise.
+pub(crate) fn render_warnings(file: &str, source: &str, warnings: &[Problem], colour: bool) -> String {
+    let style = Style::new().force_styling(colour);
+    let paint = Paint { error: style.yellow().bold(), ..Paint::new(colour) };
+    let mut text = String::new();
+    for warning in warnings {
+        one(&mut text, file, source, warning, "warning", &paint).expect("a string takes any text");
+    }
+    text
+}
+
+/// Tells what is valid and unwise about a definition.
+pub(crate) fn warn(source: &Source, plan: &Plan) {
+    let warnings: Vec<Problem> = validate::gaps_in(&source.text, plan).iter().map(Problem::from).collect();
+    if !warnings.is_empty() {
+        output::note(render_warnings(&source.name, &source.text, &warnings, colour_on_stderr()).trim_end());
+    }
 }
 
 /// Whether stderr takes colours.
@@ -45,9 +68,16 @@ impl Paint {
     }
 }
 
-fn one(text: &mut String, file: &str, source: &str, problem: &Problem, paint: &Paint) -> std::fmt::Result {
+fn one(
+    text: &mut String,
+    file: &str,
+    source: &str,
+    problem: &Problem,
+    severity: &str,
+    paint: &Paint,
+) -> std::fmt::Result {
     let Problem { path, line, column, message, help } = problem;
-    writeln!(text, "{}{}", paint.error.apply_to("error"), paint.strong.apply_to(format!(": {message}")))?;
+    writeln!(text, "{}{}", paint.error.apply_to(severity), paint.strong.apply_to(format!(": {message}")))?;
     let number = line.to_string();
     let margin = " ".repeat(number.len());
     let bar = paint.frame.apply_to("|");
@@ -130,6 +160,24 @@ mod tests {
              = help: did you mean \"list\"?\n\
              \n\
              invoices.yaml is not valid: 1 problem\n"
+        );
+    }
+
+    #[test]
+    fn a_warning_looks_like_a_problem_and_does_not_say_that_the_file_is_wrong() {
+        let source = "id: w\non_failure: compensate\nsteps:\n  - {id: a, agent_id: x}\n  - {id: b, agent_id: x, depends_on: [a]}\n";
+        let plan = millstream_model::validate::definition(source).expect("a valid definition");
+        let gaps = millstream_model::validate::gaps_in(source, &plan);
+        let warnings: Vec<Problem> = gaps.iter().map(Problem::from).collect();
+        assert_eq!(
+            render_warnings("w.yaml", source, &warnings, false),
+            "warning: `a` has no `compensate`: what it did stays when `b` fails\n \
+             --> w.yaml:4:10\n  \
+             |\n\
+             4 |   - {id: a, agent_id: x}\n  \
+             |          ^\n  \
+             = in steps[0]\n  \
+             = help: add `compensate`, or `irreversible: true` if nothing undoes it; a step that changes nothing may stay as it is\n\n"
         );
     }
 

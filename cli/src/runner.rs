@@ -5,8 +5,8 @@ use std::time::Duration;
 use millstream_model::event::Event;
 use millstream_model::view::ExecutionView;
 
-use crate::progress::{Progress, Screen, Stream, duration};
-use crate::server_api::{Notice, RequestError, ServerApi};
+use crate::progress::{Progress, Screen, Stream};
+use crate::server_api::{Notice, Provenance, RequestError, ServerApi};
 
 /// How following an execution ended.
 #[derive(Debug)]
@@ -35,16 +35,21 @@ pub(crate) enum OnInterrupt {
     Leave,
 }
 
-/// Follows an execution on a screen.
+/// Follows an execution on a screen, from its beginning or after an event.
 pub(crate) async fn show(
     api: &ServerApi,
     execution: &ExecutionView,
+    after: Option<String>,
     stream: Stream,
     manner: Manner,
 ) -> Result<Followed, RequestError> {
-    let progress = Progress::of(execution.steps.iter().map(|step| step.id.as_str()));
+    let steps = execution.steps.iter();
+    let progress = match &after {
+        None => Progress::of(steps.map(|step| (step.id.as_str(), false))),
+        Some(_) => Progress::of(steps.map(|step| (step.id.as_str(), step.status.is_settled()))),
+    };
     let mut screen = Screen::new(stream, progress);
-    let outcome = follow(api, &execution.id.to_string(), manner, &mut screen).await;
+    let outcome = follow(api, &execution.id.to_string(), after, manner, &mut screen).await;
     screen.close();
     outcome
 }
@@ -53,10 +58,11 @@ pub(crate) async fn show(
 pub(crate) async fn follow(
     api: &ServerApi,
     execution: &str,
+    after: Option<String>,
     manner: Manner,
     watcher: &mut impl Watcher,
 ) -> Result<Followed, RequestError> {
-    let mut events = api.follow(execution);
+    let mut events = api.follow(execution, after);
     let deadline = async {
         match manner.patience {
             Some(patience) => tokio::time::sleep(patience).await,
@@ -75,7 +81,12 @@ pub(crate) async fn follow(
                 }
                 leaving = true;
                 watcher.say("Cancelling; once more Ctrl-C leaves it alone.");
-                api.cancel(execution).await?;
+                match api.cancel(execution, false, &Provenance::default()).await {
+                    Ok(_) => {}
+                    // It ends by itself.
+                    Err(RequestError::Refused(problem)) if problem.status == 409 => watcher.say(&problem.detail),
+                    Err(error) => return Err(error),
+                }
                 continue;
             }
         };
@@ -104,27 +115,11 @@ impl Watcher for Screen {
     }
 }
 
-/// How an execution ended, in one line, and why.
-pub(crate) fn conclusion(execution: &ExecutionView, colour: bool) -> String {
-    use millstream_model::view::ExecutionStatus as Status;
-    let style = || console::Style::new().force_styling(colour).bold();
-    let style = match execution.status {
-        Status::Completed => style().green(),
-        Status::Failed | Status::Timeout => style().red(),
-        Status::Cancelled => style().yellow(),
-        Status::Pending | Status::Running => style().cyan(),
-    };
-    let mut text = style.apply_to(execution.status.as_str()).to_string();
-    if let Some(ended_at) = execution.ended_at {
-        let micros = ended_at.as_micros().saturating_sub(execution.started_at.as_micros());
-        text.push_str(&format!(" in {}", duration(micros)));
-    }
-    if execution.partial {
-        text.push_str(", partially: a step that is not critical failed");
-    }
-    if let Some(error) = execution.error.as_ref().filter(|_| execution.status != Status::Cancelled) {
-        let step = error.step.as_ref().map(|step| format!("step {step}: ")).unwrap_or_default();
-        text.push_str(&format!("\n{step}{} {}", error.error.code, error.error.message));
-    }
-    text
+/// Waits for the end and tells nothing.
+pub(crate) struct Silent;
+
+impl Watcher for Silent {
+    fn event(&mut self, _: &Event) {}
+
+    fn say(&mut self, _: &str) {}
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_model::agent::Agent;
 use millstream_model::event::Event;
-use millstream_model::view::ExecutionView;
+use millstream_model::view::{CancelView, ExecutionPhase, ExecutionStatus, ExecutionView};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -82,9 +82,53 @@ pub(crate) struct StoredWorkflow {
 }
 
 /// A submission that was accepted.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Accepted {
     pub execution_id: String,
+    #[serde(default)]
+    pub status: String,
+    /// The execution that a fork comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<String>,
+    /// What a fork does not run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<String>>,
+}
+
+/// How far a cancel is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cancelling {
+    pub execution_id: String,
+    pub status: ExecutionStatus,
+    pub phase: ExecutionPhase,
+    pub cancel: CancelView,
+}
+
+/// Who asks for something, and why.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Provenance<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+}
+
+/// What a fork changes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Forking<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<&'a str>,
+    /// The text of a definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub definition: Option<&'a str>,
+    #[serde(flatten)]
+    pub provenance: Provenance<'a>,
 }
 
 /// What is submitted.
@@ -160,13 +204,39 @@ impl ServerApi {
         json(self, self.patiently(self.request(Method::GET, &["executions", id])).await?).await
     }
 
-    /// Asks for the execution's end. `false`: it had ended already.
-    pub(crate) async fn cancel(&self, id: &str) -> Result<bool, RequestError> {
-        match self.patiently(self.request(Method::DELETE, &["executions", id])).await {
-            Ok(_) => Ok(true),
-            Err(RequestError::Refused(problem)) if problem.status == StatusCode::CONFLICT.as_u16() => Ok(false),
-            Err(error) => Err(error),
+    /// Asks for the execution's end and tells how far that is.
+    pub(crate) async fn cancel(
+        &self,
+        id: &str,
+        compensate: bool,
+        provenance: &Provenance<'_>,
+    ) -> Result<Cancelling, RequestError> {
+        let given =
+            [("compensate", compensate.then_some("true")), ("by", provenance.by), ("reason", provenance.reason)];
+        let mut url = self.url(&["executions", id]);
+        for (name, value) in given {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
         }
+        json(self, self.patiently(self.client.request(Method::DELETE, url)).await?).await
+    }
+
+    /// Lets a failed execution go on.
+    pub(crate) async fn resume(&self, id: &str, provenance: &Provenance<'_>) -> Result<Accepted, RequestError> {
+        let request = self.request(Method::POST, &["executions", id, "resume"]).json(provenance);
+        json(self, self.patiently(request).await?).await
+    }
+
+    /// Starts a new execution from an old one, once however often this key is sent.
+    pub(crate) async fn fork(
+        &self,
+        id: &str,
+        forking: &Forking<'_>,
+        idempotency_key: &str,
+    ) -> Result<Accepted, RequestError> {
+        let request = self.request(Method::POST, &["executions", id, "fork"]).json(forking);
+        json(self, self.patiently(request.header("Idempotency-Key", idempotency_key)).await?).await
     }
 
     /// What happened so far.
@@ -175,9 +245,9 @@ impl ServerApi {
         json(self, self.patiently(request).await?).await
     }
 
-    /// What happened and what happens, from the beginning to the end.
-    pub(crate) fn follow(&self, id: &str) -> Following {
-        Following::new(self.clone(), id)
+    /// What happened and what happens, from the beginning or after an event, to the end.
+    pub(crate) fn follow(&self, id: &str, after: Option<String>) -> Following {
+        Following::new(self.clone(), id, after)
     }
 
     pub(crate) async fn agents(&self) -> Result<Vec<Agent>, RequestError> {
@@ -196,9 +266,13 @@ impl ServerApi {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         url.path_segments_mut().expect("http addresses have a path").pop_if_empty().extend(path);
-        self.client.request(method, url)
+        url
     }
 
     /// Sends, and sends again while the answer is 503: the server then has done nothing yet.

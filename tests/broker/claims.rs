@@ -10,12 +10,13 @@ use millstream_model::view::WorkerPresence;
 use millstream_tests::wait::eventually;
 
 use crate::fixture::{SOON, cluster, execution, soon};
+use crate::raw_nats::RawNats;
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(1);
 
 fn by(worker: &str) -> Claim {
-    Claim { worker: worker.parse().expect("a name"), claimed_at: Timestamp::from_millis(1) }
+    Claim { worker: worker.parse().expect("a name"), claimed_at: Timestamp::from_millis(1), message: 1 }
 }
 
 async fn won(broker: &Broker, claim: &Claim, ttl: Duration) -> Option<ClaimHandle> {
@@ -67,6 +68,7 @@ fn presence(id: &str) -> WorkerPresence {
         version: "0".into(),
         protocol: (1, 1),
         capabilities: BTreeMap::new(),
+        circuits: BTreeMap::new(),
         started_at: Timestamp::from_millis(5),
     }
 }
@@ -100,12 +102,26 @@ async fn a_withdrawn_worker_is_gone_at_once() {
 #[tokio::test]
 async fn cancelled_executions_are_told_first_those_that_were_then_those_that_come() {
     let (mut server, broker) = cluster().await;
-    broker.mark_cancelled(execution(1), LONG).await.expect("marked");
+    broker.mark_cancelled(execution(1), 4, LONG).await.expect("marked");
     let mut watch = broker.watch_cancelled();
-    assert_eq!(soon("what was", watch.next()).await.expect("watched"), execution(1));
-    broker.mark_cancelled(execution(2), LONG).await.expect("marked");
-    assert_eq!(soon("what came", watch.next()).await.expect("watched"), execution(2));
+    assert_eq!(soon("what was", watch.next()).await.expect("watched"), (execution(1), 4));
+    broker.mark_cancelled(execution(2), 8, LONG).await.expect("marked");
+    assert_eq!(soon("what came", watch.next()).await.expect("watched"), (execution(2), 8));
+    broker.mark_cancelled(execution(1), 12, LONG).await.expect("marked");
+    assert_eq!(soon("what came again", watch.next()).await.expect("watched"), (execution(1), 12));
     server.restart().await;
-    eventually(SOON, "marked after the crash", || async { broker.mark_cancelled(execution(3), LONG).await.ok() }).await;
-    assert_eq!(soon("what came after", watch.next()).await.expect("watched"), execution(3));
+    eventually(SOON, "marked after the crash", || async { broker.mark_cancelled(execution(3), 4, LONG).await.ok() })
+        .await;
+    assert_eq!(soon("what came after", watch.next()).await.expect("watched"), (execution(3), 4));
+}
+
+#[tokio::test]
+async fn a_mark_without_a_bound_speaks_of_every_task_and_one_that_nobody_can_read_of_none() {
+    let (server, broker) = cluster().await;
+    let mut raw = RawNats::connect(&server.url()).await;
+    let subject = |number| format!("$KV.MS_CANCELLED.{}", execution(number));
+    raw.publish(&subject(1), b"{\"below\":4}").await;
+    raw.publish(&subject(2), b"").await;
+    let mut watch = broker.watch_cancelled();
+    assert_eq!(soon("the mark", watch.next()).await.expect("watched"), (execution(2), u32::MAX));
 }

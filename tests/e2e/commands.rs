@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millstream_tests::api::{Api, text};
@@ -10,11 +12,12 @@ use millstream_tests::cluster::Cluster;
 use millstream_tests::process::{Process, free_port};
 use millstream_tests::temp_dir::TempDir;
 use millstream_tests::wait::eventually;
+use millstream_tests::witness::Witness;
 use millstream_tests::workspace;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, witnessed};
 
 /// Runs `millstream` without blocking the test's own servers.
 async fn millstream(arguments: &[&str], server: &str) -> Output {
@@ -94,6 +97,83 @@ async fn an_execution_that_is_cancelled_elsewhere_ends_the_watch() {
     let shown = millstream(&["executions", "get", &id, "--json"], api.base()).await;
     let execution: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(execution, api.execution(&id).await);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_with_what_can_be_done_and_resume_and_fork_do_it() {
+    let cluster = Cluster::shared().await;
+    let (api, server) = (cluster.api(), cluster.api().base());
+    let mended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&mended);
+    let witness = Witness::start(move |_| (if seen.load(Ordering::SeqCst) { 200 } else { 400 }, json!("ok"))).await;
+    witnessed(api, &witness, "cli-b").await;
+    let directory = TempDir::new("recovery");
+    let path = file(
+        &directory,
+        "
+id: cli_recovery
+on_failure: compensate
+steps:
+  - {id: first, agent_id: builtin-echo, compensate: {agent_id: builtin-echo}}
+  - {id: second, agent_id: cli-b, depends_on: [first]}
+  - {id: third, agent_id: builtin-echo, depends_on: [second], irreversible: true}
+",
+    );
+    let path = path.to_str().expect("a plain path");
+    let output = millstream(&["run", path], server).await;
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in ["FAILED", "step second: ", "undone", "compensated", "executions resume ", "undoing"] {
+        assert!(said.contains(word), "{word} is not in:\n{said}");
+    }
+    let id = said.split("executions resume ").nth(1).expect("the advice").split_whitespace().next().expect("an id");
+
+    let shown = told(&millstream(&["executions", "get", id], server).await);
+    assert!(
+        ["COMPENSATED", "failed     second", "advice", "1 compensation"].iter().all(|w| shown.contains(w)),
+        "{shown}"
+    );
+    let forked = ["executions", "fork", id, "--from", "scond"];
+    let refused = millstream(&forked, server).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", told(&refused));
+    assert!(told(&refused).contains("did you mean second"), "{}", told(&refused));
+
+    mended.store(true, Ordering::SeqCst);
+    let resume = ["executions", "resume", id, "--reason", "mended", "--by", "ada", "--follow"];
+    let output = millstream(&resume, server).await;
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(["resumed", "ada: mended", "COMPLETED"].iter().all(|word| said.contains(word)), "{said}");
+    assert!(!said.contains("FAILED"), "what happened before the resume is told again:\n{said}");
+    let again = millstream(&["executions", "resume", id], server).await;
+    assert_eq!(again.status.code(), Some(2), "{}", told(&again));
+
+    let fork = ["executions", "fork", id, "--from", "third", "--file", path, "--by", "ada", "--follow"];
+    let output = millstream(&fork, server).await;
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("it keeps first, second") && said.contains("COMPLETED"), "{said}");
+}
+
+#[tokio::test]
+async fn cancel_tells_how_far_it_is_and_waits_when_asked() {
+    let cluster = Cluster::shared().await;
+    let (api, server) = (cluster.api(), cluster.api().base());
+    api.define(
+        "id: cli_cancel\nsteps: [{id: a, agent_id: builtin-sleep, input_map: {seconds: 300}, timeout_ms: 400000}]",
+    )
+    .await;
+    let id = api.execute("cli_cancel", json!({})).await;
+    let cancel = ["executions", "cancel", &id, "--wait", "--reason", "enough", "--by", "ada", "--json"];
+    let output = millstream(&cancel, server).await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&answer["status"], &answer["phase"]), (&json!("CANCELLED"), &json!("ENDED")), "{answer}");
+    assert_eq!((&answer["cancel"]["by"], &answer["cancel"]["reason"]), (&json!("ada"), &json!("enough")), "{answer}");
+    let shown = told(&millstream(&["executions", "get", &id], server).await);
+    assert!(shown.contains("cancel     acknowledged") && shown.contains("ada: enough"), "{shown}");
+    let again = millstream(&["executions", "cancel", &id], server).await;
+    assert_eq!(again.status.code(), Some(2), "{}", told(&again));
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ steps:
     let id = api.execute("to_cancel", json!({})).await;
     eventually(PATIENCE, "the agent is called", || async { (!witness.calls().is_empty()).then_some(()) }).await;
     let answer = api.delete(&format!("/executions/{id}")).await.expect("an answer");
-    assert_eq!((answer.status, &answer.body["status"]), (202, &json!("cancel_requested")), "{}", answer.body);
+    assert_eq!((answer.status, &answer.body["cancel"]["phase"]), (202, &json!("requested")), "{}", answer.body);
 
     let execution = api.ended(&id, PATIENCE).await;
     assert_eq!(execution["status"], "CANCELLED", "{execution}");

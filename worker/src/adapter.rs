@@ -1,6 +1,7 @@
 //! Agents as this worker can call them, one module per framework.
 
 pub mod builtin;
+pub mod failure;
 pub mod http;
 pub mod native;
 pub mod process;
@@ -9,10 +10,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use millstream_model::agent::Agent;
-use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::error::StepError;
 use serde_json::value::RawValue;
 
 use crate::adapter::builtin::Builtin;
+use crate::adapter::failure::Cause;
 use crate::adapter::http::{HttpAgent, HttpClients};
 use crate::adapter::native::{Handler, Handlers};
 use crate::adapter::process::ProcessAgent;
@@ -78,11 +80,11 @@ impl Adapter {
 
 impl From<Unusable> for StepError {
     fn from(reason: Unusable) -> Self {
-        let code = match reason {
-            Unusable::Framework { .. } | Unusable::NoHandler { .. } => ErrorCode::AgentNotFound,
-            Unusable::Config { .. } => ErrorCode::InvalidInput,
+        let cause = match reason {
+            Unusable::Framework { .. } | Unusable::NoHandler { .. } => Cause::NobodyKnows,
+            Unusable::Config { .. } => Cause::UnusableConfig,
         };
-        Self::new(code, reason.to_string())
+        cause.error(reason.to_string())
     }
 }
 

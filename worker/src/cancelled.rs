@@ -1,39 +1,31 @@
-//! Executions whose tasks are not to be run any more, as far as this worker has seen.
+//! Follows the marks of cancelled executions.
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::RwLock;
 
 use millstream_broker::Broker;
-use millstream_model::ids::ExecutionId;
+use millstream_model::task::TaskKey;
 use tokio::sync::watch;
 
+use crate::protocol::CancelMarks;
 use crate::trouble::Trouble;
 
-/// Executions that are remembered; older ones are fenced by the fold.
-const REMEMBERED_MAX: usize = 100_000;
-
-/// The executions, written by one task and read by every run, hence the lock.
+/// The marks that were seen, written by one task and read by every run, hence the lock.
 #[derive(Debug)]
 pub(crate) struct Cancelled {
-    seen: RwLock<Seen>,
+    marks: RwLock<CancelMarks>,
     changed: watch::Sender<()>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    executions: HashSet<ExecutionId>,
-    order: VecDeque<ExecutionId>,
 }
 
 impl Default for Cancelled {
     fn default() -> Self {
-        Self { seen: RwLock::default(), changed: watch::channel(()).0 }
+        Self { marks: RwLock::default(), changed: watch::channel(()).0 }
     }
 }
 
 impl Cancelled {
-    pub(crate) fn contains(&self, execution: ExecutionId) -> bool {
-        self.seen.read().expect("nobody panics holding it").executions.contains(&execution)
+    /// Whether a task that heeds cancels is not to be run.
+    pub(crate) fn covers(&self, task: &TaskKey) -> bool {
+        self.marks.read().expect("nobody panics holding it").covers(task)
     }
 
     /// Learns of changes from here on.
@@ -47,9 +39,11 @@ impl Cancelled {
         let mut trouble = Trouble::default();
         loop {
             match watch.next().await {
-                Ok(execution) => {
+                Ok((execution, below)) => {
                     trouble.over();
-                    self.insert(execution);
+                    if self.marks.write().expect("nobody panics holding it").insert(execution, below) {
+                        self.changed.send_replace(());
+                    }
                 }
                 Err(error) => {
                     if trouble.failed() {
@@ -59,20 +53,5 @@ impl Cancelled {
                 }
             }
         }
-    }
-
-    fn insert(&self, execution: ExecutionId) {
-        let mut seen = self.seen.write().expect("nobody panics holding it");
-        if !seen.executions.insert(execution) {
-            return;
-        }
-        seen.order.push_back(execution);
-        if seen.order.len() > REMEMBERED_MAX
-            && let Some(oldest) = seen.order.pop_front()
-        {
-            seen.executions.remove(&oldest);
-        }
-        drop(seen);
-        self.changed.send_replace(());
     }
 }

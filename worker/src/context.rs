@@ -1,11 +1,14 @@
-//! What a handler learns about the run it is.
+//! What a handler learns about the run it is, and what it says of itself meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use millstream_model::ids::{AgentId, ExecutionId, StepId, WorkflowId};
 use millstream_model::task::Task;
 use millstream_model::time::Timestamp;
 use millstream_model::trace::{SpanId, TraceParent};
+use tokio::time::Instant;
 
 /// One run of a step; cheap to clone.
 ///
@@ -17,11 +20,46 @@ pub struct Context {
     task: Arc<Task>,
     attempt: u32,
     trace: Option<TraceParent>,
+    /// When the run is stopped.
+    stops_at: Instant,
+    pulse: Arc<Pulse>,
+}
+
+/// The last sign of life of an agent.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    since: Instant,
+    heard_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// Counts milliseconds since that moment.
+    pub(crate) fn new(since: Instant) -> Self {
+        Self { since, heard_ms: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn heard_ms(&self) -> u64 {
+        self.heard_ms.load(Ordering::Relaxed)
+    }
+
+    fn beat(&self) {
+        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
 }
 
 impl Context {
-    pub(crate) fn new(task: Arc<Task>, attempt: u32, trace: Option<TraceParent>) -> Self {
-        Self { task, attempt, trace }
+    /// A run that starts now, by the clock `now` too.
+    pub(crate) fn new(
+        task: Arc<Task>,
+        attempt: u32,
+        trace: Option<TraceParent>,
+        now: Timestamp,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        let left_ms = task.deadline.map_or(u64::MAX, |deadline| deadline.millis_since(now));
+        let stops_at = Instant::now() + Duration::from_millis(task.timeout_ms.min(left_ms));
+        Self { task, attempt, trace, stops_at, pulse }
     }
 
     /// The same run, for calls that belong to the span `id`.
@@ -74,9 +112,30 @@ impl Context {
         self.task.timeout_ms
     }
 
+    /// When this run is stopped: it has used its time, or the execution has.
+    pub fn deadline(&self) -> std::time::Instant {
+        self.stops_at.into_std()
+    }
+
+    /// What is left until [`Context::deadline`].
+    pub fn time_remaining(&self) -> Duration {
+        self.stops_at.saturating_duration_since(Instant::now())
+    }
+
     /// When the whole execution ends.
-    pub fn deadline(&self) -> Option<Timestamp> {
+    pub fn execution_deadline(&self) -> Option<Timestamp> {
         self.task.deadline
+    }
+
+    /// How long this run may go without [`Context::heartbeat`], in milliseconds.
+    pub fn heartbeat_ms(&self) -> Option<u64> {
+        self.task.heartbeat_ms
+    }
+
+    /// Says that the run makes progress. Where the step has a `heartbeat_ms`, a run that says nothing for longer is
+    /// stopped and fails with TIMEOUT. It costs next to nothing: call it as often as there is progress.
+    pub fn heartbeat(&self) {
+        self.pulse.beat();
     }
 
     /// The trace context to pass on.
@@ -90,6 +149,38 @@ pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_learns_how_much_time_is_left() {
+        let context = context(1);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        assert_eq!(context.time_remaining(), Duration::from_millis(59_500));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(context.time_remaining(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_execution_that_ends_earlier_leaves_less_time() {
+        let mut task = Task::clone(&context(1).task);
+        task.deadline = Some(Timestamp::from_millis(3_000));
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        let context = Context::new(Arc::new(task), 1, None, Timestamp::from_millis(1_000), pulse);
+        assert_eq!(context.time_remaining(), Duration::from_millis(2_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_is_the_latest_sign_of_life() {
+        let context = context(1);
+        assert_eq!(context.pulse.heard_ms(), 0);
+        tokio::time::advance(Duration::from_millis(70)).await;
+        context.clone().heartbeat();
+        assert_eq!(context.pulse.heard_ms(), 70);
+    }
+
+    /// The sign of life that was seen last.
+    pub(crate) fn heard_ms(context: &Context) -> u64 {
+        context.pulse.heard_ms()
+    }
 
     /// The first item of a step `fetch`.
     pub(crate) fn context(attempt: u32) -> Context {
@@ -113,6 +204,7 @@ pub(crate) mod tests {
         }))
         .expect("a task");
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
-        Context::new(Arc::new(task), attempt, trace)
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        Context::new(Arc::new(task), attempt, trace, Timestamp::from_millis(1_000), pulse)
     }
 }

@@ -1,4 +1,4 @@
-//! Limits of agents: how many calls run here at once, and how many start per second.
+//! Limits of agents: how many calls run here at once, how many start per second, and whether any may at all.
 //!
 //! They follow the newest manifest, whichever one a task pins.
 
@@ -9,66 +9,101 @@ use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use millstream_model::agent::{Agent, AgentLimits};
+use millstream_model::agent::Agent;
 use millstream_model::error::{ErrorCode, StepError};
 use millstream_model::ids::AgentId;
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::circuit::{Call, Circuits};
+
 /// The gates of all agents that have limits; written by one task, read by every run, hence the lock.
 #[derive(Debug, Default)]
-pub(crate) struct Gates(RwLock<HashMap<AgentId, Arc<Gate>>>);
+pub(crate) struct Gates {
+    throttles: RwLock<HashMap<AgentId, Arc<Throttle>>>,
+    circuits: Circuits,
+}
+
+/// Permission to call an agent once; lasts as long as the call.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _slot: Option<OwnedSemaphorePermit>,
+    pub(crate) call: Call<'a>,
+    pub(crate) waited: Duration,
+}
 
 #[derive(Debug)]
-struct Gate {
-    limits: AgentLimits,
+struct Throttle {
+    limits: Limits,
     slots: Option<Arc<Semaphore>>,
     rate: Option<DefaultDirectRateLimiter>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    concurrency: Option<u32>,
+    rate_per_second: Option<u32>,
 }
 
 impl Gates {
     /// Takes over the limits of the newest manifest.
     pub(crate) fn follow(&self, agent: &Agent) {
-        let mut gates = self.0.write().expect("nobody panics holding it");
-        if gates.get(&agent.id).is_some_and(|gate| gate.limits == agent.limits) {
+        self.circuits.follow(agent);
+        let limits = Limits { concurrency: agent.limits.concurrency, rate_per_second: agent.limits.rate_per_second };
+        let mut throttles = self.throttles.write().expect("nobody panics holding it");
+        if throttles.get(&agent.id).is_some_and(|throttle| throttle.limits == limits) {
             return;
         }
-        match Gate::new(agent.limits) {
-            Some(gate) => gates.insert(agent.id.clone(), Arc::new(gate)),
-            None => gates.remove(&agent.id),
+        match Throttle::new(limits) {
+            Some(throttle) => throttles.insert(agent.id.clone(), Arc::new(throttle)),
+            None => throttles.remove(&agent.id),
         };
     }
 
-    /// Waits until the agent may be called, at most `patience`; the permit lasts as long as the call.
-    pub(crate) async fn enter(
-        &self,
-        agent: &AgentId,
-        patience: Duration,
-    ) -> Result<Option<OwnedSemaphorePermit>, StepError> {
-        let gate = self.0.read().expect("nobody panics holding it").get(agent).cloned();
-        match gate {
-            Some(gate) => gate.enter(agent, Instant::now() + patience).await,
-            None => Ok(None),
-        }
+    /// Waits until the agent may be called, at most `patience`; an opening circuit ends the wait at once.
+    pub(crate) async fn enter<'a>(&'a self, agent: &'a AgentId, patience: Duration) -> Result<Turn<'a>, StepError> {
+        let since = Instant::now();
+        let throttle = self.throttles.read().expect("nobody panics holding it").get(agent).cloned();
+        let slot = match throttle {
+            None => None,
+            Some(throttle) => tokio::select! {
+                biased;
+                open = self.circuits.refused(agent) => return Err(open),
+                slot = throttle.enter(agent, since, patience) => slot?,
+            },
+        };
+        Ok(Turn { _slot: slot, call: self.circuits.admit(agent)?, waited: since.elapsed() })
+    }
+
+    /// The circuit breakers of the agents.
+    pub(crate) fn circuits(&self) -> &Circuits {
+        &self.circuits
     }
 }
 
-impl Gate {
-    fn new(limits: AgentLimits) -> Option<Self> {
+impl Throttle {
+    fn new(limits: Limits) -> Option<Self> {
         let slots = limits.concurrency.map(|slots| Arc::new(Semaphore::new(slots.max(1) as usize)));
         let rate = limits.rate_per_second.and_then(NonZeroU32::new);
         let rate = rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
         (slots.is_some() || rate.is_some()).then_some(Self { limits, slots, rate })
     }
 
-    async fn enter(&self, agent: &AgentId, until: Instant) -> Result<Option<OwnedSemaphorePermit>, StepError> {
+    async fn enter(
+        &self,
+        agent: &AgentId,
+        since: Instant,
+        patience: Duration,
+    ) -> Result<Option<OwnedSemaphorePermit>, StepError> {
+        let until = since + patience;
         let slot = match &self.slots {
             None => None,
             Some(slots) => {
                 let slot = tokio::time::timeout_at(until, Arc::clone(slots).acquire_owned()).await;
                 let slot = slot.map_err(|_| {
                     let limit = self.limits.concurrency.unwrap_or_default();
-                    limited(agent, &format!("{limit} calls at the same time"))
+                    self.limited(agent, &format!("{limit} calls at the same time"), since)
                 })?;
                 Some(slot.expect("the semaphore is never closed"))
             }
@@ -78,17 +113,26 @@ impl Gate {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             if Instant::now() + wait > until {
                 let limit = self.limits.rate_per_second.unwrap_or_default();
-                return Err(limited(agent, &format!("{limit} calls per second")));
+                return Err(self.limited(agent, &format!("{limit} calls per second"), since));
             }
             tokio::time::sleep(wait).await;
         }
         Ok(slot)
     }
-}
 
-fn limited(agent: &AgentId, limit: &str) -> StepError {
-    let message = format!("agent {agent} is limited to {limit} on this worker, and its turn did not come in time");
-    StepError::new(ErrorCode::RateLimited, message)
+    fn limited(&self, agent: &AgentId, limit: &str, since: Instant) -> StepError {
+        let message = format!("agent {agent} is limited to {limit} on this worker, and its turn did not come in time");
+        StepError {
+            details: Some(json!({
+                "agent": agent,
+                "limited_by": "worker",
+                "concurrency": self.limits.concurrency,
+                "rate_per_second": self.limits.rate_per_second,
+                "waited_ms": u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            })),
+            ..StepError::new(ErrorCode::RateLimited, message)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +157,9 @@ mod tests {
         let error = gates.enter(&agent.id, PATIENCE).await.expect_err("no slot");
         assert_eq!(error.code, ErrorCode::RateLimited);
         assert!(error.message.contains("1 calls at the same time"), "{}", error.message);
+        let details = error.details.expect("details");
+        assert_eq!((&details["agent"], &details["concurrency"]), (&json!("erp"), &json!(1)));
+        assert!(details["waited_ms"].as_u64().is_some_and(|waited| waited >= 20), "{details}");
         drop(first);
         assert!(gates.enter(&agent.id, PATIENCE).await.is_ok());
     }
@@ -142,5 +189,32 @@ mod tests {
         gates.follow(&agent(&serde_json::json!({})));
         assert!(gates.enter(&limited.id, PATIENCE).await.is_ok());
         drop(slot);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_breaker_keeps_the_slots_and_the_rate() {
+        let gates = Gates::default();
+        gates.follow(&agent(&serde_json::json!({"concurrency": 1})));
+        let erp = agent(&serde_json::json!({"concurrency": 1, "circuit_breaker": {"failures": 2}}));
+        let _first = gates.enter(&erp.id, PATIENCE).await.expect("a free slot");
+        gates.follow(&erp);
+        assert!(gates.enter(&erp.id, PATIENCE).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_slot_fails_at_once_when_the_circuit_opens() {
+        let gates = Gates::default();
+        let erp = agent(&serde_json::json!({"concurrency": 1, "circuit_breaker": {"failures": 1, "open_ms": 60_000}}));
+        gates.follow(&erp);
+        let first = gates.enter(&erp.id, PATIENCE).await.expect("a free slot");
+        let waits = gates.enter(&erp.id, Duration::from_secs(3_600));
+        let fails = async {
+            tokio::task::yield_now().await;
+            let Turn { _slot, call, .. } = first;
+            call.ended(Some(ErrorCode::Timeout));
+            _slot
+        };
+        let (waited, _slot) = tokio::join!(waits, fails);
+        assert_eq!(waited.expect_err("the circuit is open").code, ErrorCode::CircuitOpen);
     }
 }

@@ -11,18 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::protocol::{Pull, Pulling, Standing};
 use crate::results::Results;
 use crate::run::{Shared, hand_back, work};
 use crate::trouble::Trouble;
 
-/// Tasks of one pull.
-const PULL_MAX: usize = 256;
-/// How long a pull waits for the first task.
-const PULL_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits while other capabilities could use the permit it holds.
-const PULL_WAIT_CONTENDED: Duration = Duration::from_millis(100);
 /// How long a stopping lane waits for what is on its way to it.
 const LAST_WORD: Duration = Duration::from_millis(100);
+/// More than a pull can bring.
+const LAST_MAX: usize = 256;
 
 /// One capability of a worker: a bulkhead within the worker's own.
 pub(crate) struct Lane {
@@ -71,30 +68,42 @@ impl Lane {
         Self { capability, shared, results, slots, slots_total, process, busy: AtomicU32::new(0), runs }
     }
 
-    /// How much of it is in use.
+    /// How much of it is in use. A lane whose results are refused has no slots.
     pub(crate) fn slots(&self) -> Slots {
-        Slots { total: self.slots_total, busy: self.busy.load(Ordering::Relaxed) }
+        let total = if self.takes_tasks() { self.slots_total } else { 0 };
+        Slots { total, busy: self.busy.load(Ordering::Relaxed) }
     }
 
     /// Pulls and runs until `stopping`. What runs then, runs on.
     pub(crate) async fn serve(self: Arc<Self>, stopping: CancellationToken) {
         let Some(Some(mut puller)) = stopping.run_until_cancelled(self.puller()).await else { return };
         let mut trouble = Trouble::default();
-        let mut wanted = 1;
+        let mut pulling = Pulling::default();
+        let reception = self.results.reception();
         loop {
-            let Some(mut permits) = stopping.run_until_cancelled(self.permits(wanted)).await else { break };
+            let max = match pulling.next(reception.standing()) {
+                Pull::Tasks { max } => max,
+                Pull::NotBefore { at_ms } => match stopping.run_until_cancelled(reception.rest(at_ms)).await {
+                    Some(()) => continue,
+                    None => break,
+                },
+            };
+            let Some(mut permits) = stopping.run_until_cancelled(self.permits(max)).await else { break };
             let contended = self.process.available_permits() == 0;
-            let wait = if contended { PULL_WAIT_CONTENDED } else { PULL_WAIT };
+            let wait = Duration::from_millis(Pulling::wait_ms(contended));
             let Some(pulled) = stopping.run_until_cancelled(puller.pull(permits.len(), wait)).await else { break };
             match pulled {
                 Ok(deliveries) => {
                     if trouble.over() {
                         tracing::info!(capability = %self.capability, "tasks are pulled again");
                     }
-                    // Twice what came: room to grow, and little that other capabilities miss.
-                    wanted = (deliveries.len() * 2).clamp(1, PULL_MAX);
+                    pulling.pulled(deliveries.len());
+                    let on_probation = !self.takes_tasks();
+                    if on_probation && !deliveries.is_empty() {
+                        reception.tried();
+                    }
                     for delivery in deliveries {
-                        self.start(delivery, permits.pop());
+                        self.start(delivery, permits.pop(), on_probation);
                     }
                 }
                 Err(error) => {
@@ -111,10 +120,14 @@ impl Lane {
         self.return_the_last(puller).await;
     }
 
-    fn start(self: &Arc<Self>, delivery: Delivery, permit: Option<Permit>) {
+    fn takes_tasks(&self) -> bool {
+        self.results.reception().standing() == Standing::Accepted
+    }
+
+    fn start(self: &Arc<Self>, delivery: Delivery, permit: Option<Permit>, on_probation: bool) {
         let busy = Busy::new(Arc::clone(self));
         self.runs.spawn(async move {
-            work(&busy.0.shared, &busy.0.results, delivery).await;
+            work(&busy.0.shared, &busy.0.results, delivery, on_probation).await;
             drop(permit);
         });
     }
@@ -156,7 +169,7 @@ impl Lane {
 
     /// What was delivered and not started goes back at once, not after ack_wait.
     async fn return_the_last(&self, mut puller: TaskPuller) {
-        let Ok(Ok(deliveries)) = tokio::time::timeout(LAST_WORD, puller.pull(PULL_MAX, Duration::ZERO)).await else {
+        let Ok(Ok(deliveries)) = tokio::time::timeout(LAST_WORD, puller.pull(LAST_MAX, Duration::ZERO)).await else {
             return;
         };
         for delivery in deliveries {

@@ -30,6 +30,7 @@
 
 pub mod adapter;
 mod cancelled;
+mod circuit;
 mod clock;
 mod context;
 mod gate;

@@ -4,6 +4,7 @@
 //! meanwhile travels in the next batch, so batches form exactly when there is load.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_broker::{AppendError, Broker};
@@ -11,9 +12,11 @@ use millstream_model::batch::BatchBuilder;
 use millstream_model::ids::{Capability, Partition};
 use millstream_model::task::Task;
 use millstream_model::trace::TraceParent;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::protocol::{Acceptance, Refused, Standing};
 use crate::trouble::Trouble;
 
 /// What became of an entry.
@@ -23,6 +26,8 @@ pub(crate) enum Stored {
     Yes,
     /// No message of this broker can hold it.
     TooLarge,
+    /// The broker does not take it from this worker, and nobody mended that in time.
+    Refused,
 }
 
 /// The results of one capability.
@@ -32,6 +37,58 @@ pub(crate) struct Results {
     /// Ends the appends of a worker that is gone.
     over: CancellationToken,
     queues: Box<[OnceLock<mpsc::UnboundedSender<Item>>]>,
+    reception: Arc<Reception>,
+}
+
+/// How the results of one capability are received; its writers tell, its lane asks.
+#[derive(Debug)]
+pub(crate) struct Reception {
+    acceptance: watch::Sender<Acceptance>,
+    since: Instant,
+}
+
+impl Default for Reception {
+    fn default() -> Self {
+        Self { acceptance: watch::Sender::default(), since: Instant::now() }
+    }
+}
+
+impl Reception {
+    pub(crate) fn standing(&self) -> Standing {
+        self.acceptance.borrow().standing(self.now_ms())
+    }
+
+    /// Waits until a moment of its clock, or until something was stored or refused.
+    pub(crate) async fn rest(&self, until_ms: u64) {
+        let mut changes = self.acceptance.subscribe();
+        // What was stored since the caller looked is seen before it is waited for.
+        if self.standing() == Standing::Accepted {
+            return;
+        }
+        let until = self.since + Duration::from_millis(until_ms);
+        // The sender lives as long as this borrow of it.
+        drop(tokio::time::timeout_at(until, changes.changed()).await);
+    }
+
+    /// A task was taken on probation.
+    pub(crate) fn tried(&self) {
+        self.acceptance.send_modify(|acceptance| acceptance.tried(self.now_ms()));
+    }
+
+    /// `true` when this ends a time of refusals.
+    fn accepted(&self) -> bool {
+        self.acceptance.send_if_modified(Acceptance::accepted)
+    }
+
+    fn refused(&self) -> Refused {
+        let mut refused = Refused::TryAgain;
+        self.acceptance.send_modify(|acceptance| refused = acceptance.refused(self.now_ms()));
+        refused
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 #[derive(Debug)]
@@ -45,10 +102,15 @@ struct Item {
 impl Results {
     pub(crate) fn new(broker: Broker, capability: Capability, over: CancellationToken) -> Self {
         let partitions = usize::from(u8::MAX) + 1;
-        Self { broker, capability, over, queues: (0..partitions).map(|_| OnceLock::new()).collect() }
+        let queues = (0..partitions).map(|_| OnceLock::new()).collect();
+        Self { broker, capability, over, queues, reception: Arc::default() }
     }
 
-    /// Appends an entry's text and waits until it is stored, however long that takes.
+    pub(crate) fn reception(&self) -> &Reception {
+        &self.reception
+    }
+
+    /// Appends an entry's text and waits until it is stored, as long as that may come about.
     pub(crate) async fn append(&self, task: Arc<Task>, trace: Option<TraceParent>, text: Vec<u8>) -> Stored {
         let partition = task.partition;
         let queue = self.queues[usize::from(partition.0)].get_or_init(|| self.open(partition));
@@ -69,6 +131,7 @@ impl Results {
             broker: self.broker.clone(),
             capability: self.capability.clone(),
             partition,
+            reception: Arc::clone(&self.reception),
             trouble: Trouble::default(),
         };
         tokio::spawn(self.over.clone().run_until_cancelled_owned(writer.write(queue)));
@@ -81,6 +144,7 @@ struct Writer {
     broker: Broker,
     capability: Capability,
     partition: Partition,
+    reception: Arc<Reception>,
     trouble: Trouble,
 }
 
@@ -126,7 +190,8 @@ impl Writer {
         loop {
             let error = match self.broker.append_results(self.partition, &self.capability, batch.clone(), trace).await {
                 Ok(_) => {
-                    if self.trouble.over() {
+                    // Both: a refusal was maybe another writer's.
+                    if self.reception.accepted() | self.trouble.over() {
                         tracing::info!(partition = self.partition.0, capability = %self.capability, "results are stored again");
                     }
                     return Stored::Yes;
@@ -134,13 +199,21 @@ impl Writer {
                 Err(AppendError::TooLarge { .. }) => return Stored::TooLarge,
                 Err(error) => error,
             };
-            if self.trouble.failed() {
-                let (partition, capability) = (self.partition.0, &self.capability);
-                if error.is_retryable() {
+            let (partition, capability) = (self.partition.0, &self.capability);
+            let told = self.trouble.failed();
+            if error.is_retryable() {
+                if told {
                     tracing::warn!(partition, %capability, %error, "results cannot be stored; trying on");
-                } else {
-                    // What has run is not run again because of a setting that somebody can mend.
-                    tracing::error!(partition, %capability, %error, "results are not accepted; kept until they are");
+                }
+            } else {
+                if told {
+                    tracing::error!(
+                        partition, %capability, %error,
+                        "results are not accepted; no tasks are taken, and what has run is kept for a while"
+                    );
+                }
+                if self.reception.refused() == Refused::GiveUp {
+                    return Stored::Refused;
                 }
             }
             self.trouble.pause().await;

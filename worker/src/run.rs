@@ -9,11 +9,14 @@ use std::time::Duration;
 use millstream_broker::{Acker, Broker, ClaimHandle, ClaimOutcome, Delivery};
 use millstream_model::batch::encode_entry;
 use millstream_model::entry::Entry;
+use millstream_model::error::StepError;
 use millstream_model::ids::WorkerId;
 use millstream_model::task::{Claim, Task};
+use millstream_model::time::Timestamp;
 use millstream_model::trace::TraceParent;
 use tokio_util::sync::CancellationToken;
 
+use crate::adapter::Answer;
 use crate::cancelled::Cancelled;
 use crate::clock::now;
 use crate::gate::Gates;
@@ -22,7 +25,7 @@ use crate::protocol::{self, Delivered, Event, Moment, Next, Outcome};
 use crate::results::{Results, Stored};
 use crate::trouble::Trouble;
 
-use call::{call, store};
+use call::{Prepared, call, prepare, store};
 use tending::Tending;
 
 /// What the runs of a worker share.
@@ -37,7 +40,7 @@ pub(crate) struct Shared {
 }
 
 /// Works on a delivery until nothing is owed for it any more.
-pub(crate) async fn work(shared: &Shared, results: &Results, delivery: Delivery) {
+pub(crate) async fn work(shared: &Shared, results: &Results, delivery: Delivery, on_probation: bool) {
     let acker = delivery.acker();
     let task = match protocol::read(&delivery.payload) {
         Ok(task) => Arc::new(task),
@@ -47,11 +50,15 @@ pub(crate) async fn work(shared: &Shared, results: &Results, delivery: Delivery)
             return;
         }
     };
-    let (trace, delivered) = (delivery.traceparent, delivery.delivered);
+    let (trace, message, delivered) = (delivery.traceparent, delivery.stream_sequence, delivery.delivered);
     drop(delivery);
-    let machine = Delivered::new(&task, delivered, &shared.worker);
+    let mut machine = Delivered::new(&task, message, delivered, &shared.worker);
+    if on_probation {
+        machine = machine.on_probation();
+    }
     let tending = Tending::new(shared, &task, trace, machine, acker);
-    Run { shared, results, task: &task, trace, tending, claim: None }.drive().await;
+    let run = Run { shared, results, task: &task, trace, tending, claim: None, claiming: Trouble::default() };
+    run.drive().await;
 }
 
 struct Run<'a> {
@@ -61,6 +68,7 @@ struct Run<'a> {
     trace: Option<TraceParent>,
     tending: Tending<'a>,
     claim: Option<ClaimHandle>,
+    claiming: Trouble,
 }
 
 impl Run<'_> {
@@ -69,6 +77,7 @@ impl Run<'_> {
         loop {
             next = match next {
                 Next::Claim { key, claim, ttl_ms } => self.claim(&key, &claim, ttl_ms).await,
+                Next::Announce(entry) => self.announce(&entry).await,
                 Next::Run => self.run().await,
                 Next::Append(entry) => self.append(&entry).await,
                 Next::Ack => return self.ack().await,
@@ -81,35 +90,34 @@ impl Run<'_> {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: now(), cancelled: self.shared.cancelled.contains(self.task.key.execution) }
+        Moment { now: now(), cancelled: self.shared.cancelled.covers(&self.task.key) }
     }
 
     async fn claim(&mut self, key: &str, claim: &Claim, ttl_ms: u64) -> Next {
-        let broker = &self.shared.broker;
-        let ask = async {
-            let mut trouble = Trouble::default();
-            loop {
-                match broker.claim(key, claim, Duration::from_millis(ttl_ms)).await {
-                    Ok(outcome) => return Some(outcome),
-                    Err(error) if error.is_retryable() => trouble.failed(),
-                    Err(error) => {
-                        tracing::error!(key, %error, "a claim is refused; its task goes back to the queue");
-                        return None;
-                    }
-                };
-                trouble.pause().await;
-            }
+        let ask = self.shared.broker.claim(key, claim, Duration::from_millis(ttl_ms));
+        let outcome = match self.tending.tend(ask).await {
+            Ok(outcome) => outcome,
+            Err(next) => return next,
         };
-        let event = match self.tending.tend(ask).await {
-            Ok(Some(ClaimOutcome::Won(handle))) => {
+        let event = match outcome {
+            Ok(ClaimOutcome::Won(handle)) => {
                 self.claim = Some(handle);
                 Event::ClaimWon(self.moment())
             }
-            Ok(Some(ClaimOutcome::Held { claim, stored_at })) => {
-                Event::ClaimTaken { claim, stored_at, now: self.moment() }
+            Ok(ClaimOutcome::Held { claim, stored_at }) => Event::ClaimTaken { claim, stored_at, now: self.moment() },
+            Err(error) if error.is_retryable() => {
+                if self.claiming.failed() {
+                    tracing::debug!(key, %error, "a claim is not answered; asking again");
+                }
+                if let Err(next) = self.tending.tend(self.claiming.pause()).await {
+                    return next;
+                }
+                Event::ClaimUnanswered(self.moment())
             }
-            Ok(None) => Event::ClaimRefused,
-            Err(next) => return next,
+            Err(error) => {
+                tracing::error!(key, %error, "a claim is refused; its task goes back to the queue");
+                Event::ClaimRefused
+            }
         };
         self.tending.on(event)
     }
@@ -117,16 +125,35 @@ impl Run<'_> {
     async fn run(&mut self) -> Next {
         let started_at = now();
         let context = self.tending.start(started_at);
-        let answer = match self.tending.tend(call(self.shared, self.task, &context)).await {
-            Ok(answer) => answer,
+        let Prepared { agent, input, turn } = match self.tending.tend(prepare(self.shared, self.task)).await {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(error)) => return self.ran(started_at, Err(error)).await,
             Err(next) => {
                 self.tending.record_stopped(started_at, &next);
                 return next;
             }
         };
+        self.tending.call(turn.waited);
+        match self.tending.tend(call(&agent, &context, input)).await {
+            Ok(answer) => {
+                turn.call.ended(answer.as_ref().err().map(|error| error.code));
+                self.ran(started_at, answer).await
+            }
+            Err(next) => {
+                if let Some(error) = failure(&next) {
+                    turn.call.ended(Some(error.code));
+                }
+                self.tending.record_stopped(started_at, &next);
+                next
+            }
+        }
+    }
+
+    /// The run is over; its output is put where it belongs.
+    async fn ran(&mut self, started_at: Timestamp, answer: Answer) -> Next {
         let ended_at = now();
-        self.tending.stop();
         let span = self.tending.record(started_at, ended_at, answer.as_ref().err());
+        self.tending.stop();
         let result = match answer {
             Ok(text) => match self.tending.tend(store(self.shared, self.task, text)).await {
                 Ok(result) => result,
@@ -137,15 +164,35 @@ impl Run<'_> {
         self.tending.on(Event::Ran(Outcome { started_at, ended_at, span, result }))
     }
 
-    async fn append(&mut self, entry: &Entry) -> Next {
-        let text = encode_entry(entry);
-        let append = self.results.append(Arc::clone(self.task), self.trace, text);
-        let event = match self.tending.tend(append).await {
-            Ok(Stored::Yes) => Event::Stored,
-            Ok(Stored::TooLarge) => Event::TooLarge { now: now() },
+    async fn announce(&mut self, entry: &Entry) -> Next {
+        let event = match self.store(entry).await {
+            Ok(Stored::Yes) => Event::Announced(self.moment()),
+            Ok(Stored::TooLarge | Stored::Refused) => Event::NotAccepted,
             Err(next) => return next,
         };
         self.tending.on(event)
+    }
+
+    async fn append(&mut self, entry: &Entry) -> Next {
+        let event = match self.store(entry).await {
+            Ok(Stored::Yes) => Event::Stored,
+            Ok(Stored::TooLarge) => Event::TooLarge { now: now() },
+            Ok(Stored::Refused) => {
+                let key = &self.task.key;
+                tracing::error!(
+                    execution = %key.execution, step = %key.step, item = key.item, attempt = self.tending.ordinal(),
+                    "a result was not accepted and is given up; its task goes back to the queue"
+                );
+                Event::NotAccepted
+            }
+            Err(next) => return next,
+        };
+        self.tending.on(event)
+    }
+
+    async fn store(&mut self, entry: &Entry) -> Result<Stored, Next> {
+        let append = self.results.append(Arc::clone(self.task), self.trace, encode_entry(entry));
+        self.tending.tend(append).await
     }
 
     async fn ack(&self) {
@@ -167,6 +214,13 @@ impl Run<'_> {
         }
         self.tending.on(Event::Released)
     }
+}
+
+/// What a run failed with that was stopped.
+fn failure(next: &Next) -> Option<&StepError> {
+    let Next::Append(entry) = next else { return None };
+    let Entry::TaskFailed(failed) = &**entry else { return None };
+    Some(&failed.error)
 }
 
 /// NAKs. When that is lost, the task comes back after ack_wait.

@@ -6,10 +6,10 @@ use millstream_model::view::{ExecutionView, StepView};
 use super::run::{JsonLines, conclude};
 use crate::arguments::Execution;
 use crate::outcome::Exit;
-use crate::output;
 use crate::progress::{Stream, count, duration};
 use crate::runner::{self, Followed, Manner, OnInterrupt};
 use crate::server_api::ServerApi;
+use crate::{aftermath, output};
 
 pub(super) async fn get(arguments: Execution) -> anyhow::Result<Exit> {
     let api = ServerApi::new(&arguments.server.server)?;
@@ -21,8 +21,14 @@ pub(super) async fn get(arguments: Execution) -> anyhow::Result<Exit> {
     let colour = console::Term::stdout().features().colors_supported();
     output::line(&format!("execution  {}\nworkflow   {}", execution.id, execution.workflow_id))?;
     output::line(&format!("trace      {}\nstarted    {}", execution.trace_id, execution.started_at))?;
-    output::line(&format!("status     {}\n", runner::conclusion(&execution, colour).replace('\n', "\n           ")))?;
+    output::line(&format!(
+        "status     {}\n",
+        aftermath::conclusion(&execution, colour).replace('\n', "\n           ")
+    ))?;
     output::table(&["step", "status", "time", "attempts", "by", ""], &rows(&execution))?;
+    if let Some(text) = aftermath::details(&execution) {
+        output::line(&format!("\n{text}"))?;
+    }
     if let Some(value) = &execution.output {
         output::line("\noutput")?;
         output::json(value)?;
@@ -39,7 +45,7 @@ fn row(step: &StepView) -> Vec<String> {
     let time = since.zip(step.ended_at).map(|(since, end)| duration(end.as_micros().saturating_sub(since.as_micros())));
     let doer = step.agent_id.as_ref().map(ToString::to_string);
     vec![
-        step.id.to_string(),
+        if step.finally { format!("{} (finally)", step.id) } else { step.id.to_string() },
         step.status.as_str().to_owned(),
         time.unwrap_or_default(),
         if step.attempts > 0 { step.attempts.to_string() } else { String::new() },
@@ -48,14 +54,34 @@ fn row(step: &StepView) -> Vec<String> {
     ]
 }
 
-/// How far a fan-out is, else why a step did not run or complete.
+/// How far a fan-out is or why a step did not run or complete, and what else happened to it.
 fn remark(step: &StepView) -> String {
+    let mut told = Vec::new();
     if let Some(items) = step.fan_out {
-        let failed = if items.failed > 0 { format!(", {} failed", count(items.failed.into())) } else { String::new() };
-        return format!("{} of {} items{failed}", count(items.completed.into()), count(items.total.into()));
+        let part = |number: u32, what: &str| (number > 0).then(|| format!(", {} {what}", count(number.into())));
+        let (failed, skipped) = (part(items.failed, "failed"), part(items.skipped, "skipped"));
+        let (completed, total) = (count(items.completed.into()), count(items.total.into()));
+        let rest = [failed, skipped].into_iter().flatten().collect::<String>();
+        told.push(format!("{completed} of {total} items{rest}"));
+    } else if let Some(error) = &step.error {
+        told.push(format!("{} {}", error.code, error.message));
+    } else if let Some(reason) = &step.reason {
+        told.push(reason.clone());
     }
-    let error = step.error.as_ref().map(|error| format!("{} {}", error.code, error.message));
-    error.or_else(|| step.reason.clone()).unwrap_or_default()
+    match step.fallbacks {
+        0 => {}
+        1 => told.push("by its fallback".to_owned()),
+        several => told.push(format!("{} by their fallback", count(several.into()))),
+    }
+    if let Some(compensation) = &step.compensation {
+        let by = compensation.agent_id.as_ref().map(|agent| format!(" by {agent}")).unwrap_or_default();
+        told.push(match (&compensation.error, compensation.ended_at) {
+            (Some(error), _) => format!("not undone{by}: {} {}", error.code, error.message),
+            (None, Some(_)) => format!("undone{by}"),
+            (None, None) => format!("being undone{by}"),
+        });
+    }
+    told.join("; ")
 }
 
 pub(super) async fn events(arguments: Execution) -> anyhow::Result<Exit> {
@@ -89,31 +115,13 @@ pub(super) async fn watch(arguments: Execution) -> anyhow::Result<Exit> {
     let api = ServerApi::new(&arguments.server.server)?;
     let manner = Manner { patience: None, on_interrupt: OnInterrupt::Leave };
     let followed = if arguments.json {
-        runner::follow(&api, &arguments.id, manner, &mut JsonLines::default()).await?
+        runner::follow(&api, &arguments.id, None, manner, &mut JsonLines::default()).await?
     } else {
         let execution = api.execution(&arguments.id).await?;
-        runner::show(&api, &execution, Stream::Err, manner).await?
+        runner::show(&api, &execution, None, Stream::Err, manner).await?
     };
     match followed {
         Followed::Ended => conclude(&api.execution(&arguments.id).await?, arguments.json),
         Followed::OutOfTime | Followed::Interrupted => Ok(Exit::Interrupted),
     }
-}
-
-pub(super) async fn cancel(arguments: Execution) -> anyhow::Result<Exit> {
-    let api = ServerApi::new(&arguments.server.server)?;
-    let requested = api.cancel(&arguments.id).await?;
-    let status = if requested { "cancel_requested".to_owned() } else { ended(&api, &arguments.id).await? };
-    if arguments.json {
-        output::json(&serde_json::json!({ "execution_id": arguments.id, "status": status }))?;
-    } else if requested {
-        output::line(&format!("Asked {} to end; `millstream executions watch` shows when it did.", arguments.id))?;
-    } else {
-        output::line(&format!("{} had ended already: {status}", arguments.id))?;
-    }
-    Ok(if requested { Exit::Success } else { Exit::Invalid })
-}
-
-async fn ended(api: &ServerApi, id: &str) -> anyhow::Result<String> {
-    Ok(api.execution(id).await?.status.as_str().to_owned())
 }

@@ -10,7 +10,7 @@ use crate::outcome::Exit;
 use crate::progress::Stream;
 use crate::runner::{self, Followed, Manner, OnInterrupt, Watcher};
 use crate::server_api::{ServerApi, Submission};
-use crate::{output, report};
+use crate::{aftermath, output, report};
 
 pub(super) async fn run(arguments: Run) -> anyhow::Result<Exit> {
     let source = Source::read(&arguments.file)?;
@@ -21,6 +21,9 @@ pub(super) async fn run(arguments: Run) -> anyhow::Result<Exit> {
             return Ok(Exit::Invalid);
         }
     };
+    if !arguments.json {
+        report::warn(&source, &plan);
+    }
     let input = files::value("--input", &arguments.input)?;
     let context = arguments.context.as_ref().map(|context| files::value("--context", context)).transpose()?;
     let agents = files::agents(&arguments.agents)?;
@@ -37,11 +40,11 @@ pub(super) async fn run(arguments: Run) -> anyhow::Result<Exit> {
 
     let manner = Manner { patience: arguments.timeout, on_interrupt: OnInterrupt::Cancel };
     let followed = if arguments.json {
-        runner::follow(&api, &id, manner, &mut JsonLines::default()).await?
+        runner::follow(&api, &id, None, manner, &mut JsonLines::default()).await?
     } else {
         let execution = api.execution(&id).await?;
         output::note(&format!("{} · execution {id}", title(&execution, &plan.definition.version)));
-        runner::show(&api, &execution, Stream::Err, manner).await?
+        runner::show(&api, &execution, None, Stream::Err, manner).await?
     };
     match followed {
         Followed::Ended => conclude(&api.execution(&id).await?, arguments.json),
@@ -61,7 +64,10 @@ fn title(execution: &ExecutionView, version: &str) -> String {
 /// Tells how an execution ended; its output goes to stdout.
 pub(super) fn conclude(execution: &ExecutionView, json: bool) -> anyhow::Result<Exit> {
     if !json {
-        output::note(&runner::conclusion(execution, report::colour_on_stderr()));
+        output::note(&aftermath::conclusion(execution, report::colour_on_stderr()));
+        if let Some(text) = aftermath::details(execution) {
+            output::note(&text);
+        }
         if let Some(value) = &execution.output {
             output::json(value)?;
         }

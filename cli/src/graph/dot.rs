@@ -13,7 +13,13 @@ pub(super) fn render(drawing: &Drawing) -> String {
 fn write(text: &mut String, drawing: &Drawing) -> std::fmt::Result {
     writeln!(text, "digraph {} {{", quoted(&drawing.title))?;
     writeln!(text, "  node [shape=box, style=rounded, fontname=\"sans-serif\"];")?;
-    for node in &drawing.nodes {
+    for (i, node) in drawing.nodes.iter().enumerate() {
+        if node.finally && i.checked_sub(1).is_none_or(|before| !drawing.nodes[before].finally) {
+            writeln!(
+                text,
+                "  subgraph cluster_finally {{\n  label=\"finally\"; fontname=\"sans-serif\"; style=dashed;"
+            )?;
+        }
         let shape = match node.kind {
             Kind::Single => "",
             Kind::FanOut => ", peripheries=2",
@@ -23,6 +29,13 @@ fn write(text: &mut String, drawing: &Drawing) -> std::fmt::Result {
         let tooltip = node.condition.as_ref().map(|c| format!(", tooltip={}", quoted(c))).unwrap_or_default();
         let label = format!("{}\n{}", node.id, node.doer);
         writeln!(text, "  {} [label={}{shape}{style}{tooltip}];", quoted(&node.id), quoted(label.trim_end()))?;
+    }
+    if drawing.nodes.last().is_some_and(|node| node.finally) {
+        writeln!(text, "  }}")?;
+    }
+    for (from, to) in &drawing.after() {
+        let (from, to) = (&drawing.nodes[*from].id, &drawing.nodes[*to].id);
+        writeln!(text, "  {} -> {} [style=invis];", quoted(from), quoted(to))?;
     }
     for (from, to) in &drawing.edges {
         writeln!(text, "  {} -> {};", quoted(&drawing.nodes[*from].id), quoted(&drawing.nodes[*to].id))?;
@@ -36,7 +49,28 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::sample;
+    use super::super::tests::{saga, sample};
+
+    #[test]
+    fn finally_is_a_box_below_the_rest() {
+        let dot = saga().to_dot();
+        let lines: Vec<&str> = dot.lines().collect();
+        assert_eq!(
+            lines[5..],
+            [
+                "  subgraph cluster_finally {",
+                "  label=\"finally\"; fontname=\"sans-serif\"; style=dashed;",
+                "  \"tidy\" [label=\"tidy\\njanitor\"];",
+                "  \"tell\" [label=\"tell\\nchat, else skipped\"];",
+                "  }",
+                "  \"pay\" -> \"tidy\" [style=invis];",
+                "  \"book\" -> \"pay\";",
+                "  \"rate\" -> \"pay\";",
+                "  \"tidy\" -> \"tell\";",
+                "}",
+            ]
+        );
+    }
 
     #[test]
     fn every_step_and_edge_is_there() {

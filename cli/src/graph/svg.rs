@@ -30,7 +30,7 @@ const STYLE: &str = "
     .edge { stroke: #64748b; } .head { fill: #64748b; }
     .single { stroke: #60a5fa; } .fan-out { stroke: #a78bfa; } .fan-in { stroke: #2dd4bf; }
   }
-  .conditional { stroke-dasharray: 5 3; }
+  .conditional { stroke-dasharray: 5 3; } .finally { stroke: #94a3b8; }
   .name { font: 600 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
   .doer { font: 11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
   text { text-anchor: middle; }";
@@ -71,6 +71,9 @@ impl Layout {
             ranker,
             ..LayoutOptions::default()
         };
+        for (from, to) in drawing.after().iter().map(ends) {
+            graph.set_edge(from, to, Some(EdgeLabel::default()), None);
+        }
         dagre::layout(&mut graph, Some(options));
 
         let places = drawing.nodes.iter().zip(widths).map(|(node, width)| {
@@ -138,7 +141,9 @@ fn card(text: &mut String, node: &Node, centre: Point, width: f64) -> std::fmt::
         Kind::FanOut => ("fan-out", 8.0),
         Kind::FanIn => ("fan-in", HEIGHT / 2.0),
     };
-    let class = if node.condition.is_some() { format!("card {kind} conditional") } else { format!("card {kind}") };
+    let conditional = if node.condition.is_some() { " conditional" } else { "" };
+    let finally = if node.finally { " finally" } else { "" };
+    let class = format!("card {kind}{conditional}{finally}");
     let (x, y) = (centre.x - width / 2.0, centre.y - HEIGHT / 2.0);
     let rect = |text: &mut String, shift: f64| {
         let (x, y) = (x + shift, y + shift);
@@ -148,7 +153,8 @@ fn card(text: &mut String, node: &Node, centre: Point, width: f64) -> std::fmt::
         )
     };
     let condition = node.condition.as_ref().map(|c| format!("\nif {c}")).unwrap_or_default();
-    writeln!(text, "<g><title>{}</title>", escaped(&format!("{}\n{}{condition}", node.id, node.doer)))?;
+    let last = if node.finally { "\nfinally" } else { "" };
+    writeln!(text, "<g><title>{}</title>", escaped(&format!("{}\n{}{condition}{last}", node.id, node.doer)))?;
     if node.kind == Kind::FanOut {
         rect(text, 6.0)?;
         rect(text, 3.0)?;
@@ -170,8 +176,22 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::sample;
+    use super::super::tests::{saga, sample};
     use super::*;
+
+    #[test]
+    fn finally_is_drawn_below_the_rest_without_lines_to_it() {
+        let drawing = saga();
+        let layout = Layout::of(&drawing);
+        let lowest = |finally| {
+            let places = drawing.nodes.iter().zip(&layout.places).filter(move |(node, _)| node.finally == finally);
+            places.map(|(_, (centre, _))| centre.y)
+        };
+        assert!(lowest(true).fold(f64::MAX, f64::min) > lowest(false).fold(f64::MIN, f64::max));
+        let svg = drawing.to_svg();
+        assert_eq!(svg.matches("<path class=\"edge\"").count(), 3);
+        assert_eq!(svg.matches("class=\"card single finally\"").count(), 2);
+    }
 
     #[test]
     fn every_step_and_edge_is_drawn_within_the_picture() {

@@ -17,16 +17,28 @@ pub(super) fn render(drawing: &Drawing) -> String {
 }
 
 fn write(text: &mut String, drawing: &Drawing) -> std::fmt::Result {
-    let (steps, levels) = (drawing.nodes.len(), drawing.level_count());
+    let (steps, main) = (drawing.nodes.len(), drawing.main_levels());
     let plural = |n: usize| if n == 1 { "" } else { "s" };
-    writeln!(text, "{} · {steps} step{} in {levels} level{}\n", drawing.title, plural(steps), plural(levels))?;
+    let finally = drawing.nodes.iter().filter(|node| node.finally).count();
+    let and_finally = if finally > 0 { format!(", and {finally} in finally") } else { String::new() };
+    let before = steps - finally;
+    writeln!(
+        text,
+        "{} · {before} step{} in {main} level{}{and_finally}\n",
+        drawing.title,
+        plural(before),
+        plural(main)
+    )?;
     let width = drawing.nodes.iter().map(|node| node.id.chars().count()).max().unwrap_or(0);
     let doers = drawing.nodes.iter().map(|node| node.doer.chars().count()).max().unwrap_or(0);
     let mut above: Vec<Vec<&str>> = vec![Vec::new(); steps];
     for (from, to) in &drawing.edges {
         above[*to].push(&drawing.nodes[*from].id);
     }
-    for level in 0..levels {
+    for level in 0..drawing.level_count() {
+        if level == main {
+            writeln!(text, "finally")?;
+        }
         let members: Vec<usize> = (0..steps).filter(|node| drawing.nodes[*node].level == level).collect();
         for (place, &index) in members.iter().enumerate() {
             let node = &drawing.nodes[index];
@@ -36,6 +48,7 @@ fn write(text: &mut String, drawing: &Drawing) -> std::fmt::Result {
                 (last, count) if last + 1 == count => "└─",
                 _ => "├─",
             };
+            let level = if level < main { level } else { level - main };
             let number = if place == 0 { (level + 1).to_string() } else { String::new() };
             let tail = dependencies(&above[index]);
             let line = format!("{number:>4} {bracket} {} {:width$}  {:doers$}{tail}", symbol(node), node.id, node.doer);
@@ -96,7 +109,24 @@ fn legend(drawing: &Drawing) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::sample;
+    use super::super::tests::{saga, sample};
+
+    #[test]
+    fn what_happens_on_failures_and_in_the_end_is_said() {
+        assert_eq!(
+            saga().to_text(),
+            "order · 3 steps in 2 levels, and 2 in finally\n\
+             \n   \
+             1 ┬─ ● book  crm, undone by unbook\n     \
+             └─ ● rate  rates, else a fixed output\n   \
+             2 ── ● pay   bank, else any pay, irreversible  ← book, rate\n\
+             finally\n   \
+             1 ── ● tidy  janitor\n   \
+             2 ── ● tell  chat, else skipped                ← tidy\n\
+             \n\
+             ● step\n"
+        );
+    }
 
     #[test]
     fn a_long_condition_breaks_between_words() {

@@ -30,7 +30,7 @@ pub(crate) enum Notice {
     Resumed,
 }
 
-/// The events of one execution, from its beginning to its terminal event.
+/// The events of one execution, to the terminal event that none follows: an execution that was resumed has several.
 #[derive(Debug)]
 pub(crate) struct Following {
     api: ServerApi,
@@ -52,13 +52,13 @@ struct Lost {
 }
 
 impl Following {
-    pub(super) fn new(api: ServerApi, execution: &str) -> Self {
+    pub(super) fn new(api: ServerApi, execution: &str, after: Option<String>) -> Self {
         Self {
             api,
             execution: execution.to_owned(),
             response: None,
             decoder: Decoder::default(),
-            seen: None,
+            seen: after,
             waiting: VecDeque::new(),
             ended: false,
             lost: None,
@@ -69,10 +69,10 @@ impl Following {
     pub(crate) async fn next(&mut self) -> Result<Option<Notice>, RequestError> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                self.ended |= event.kind.is_terminal();
+                self.ended = event.kind.is_terminal();
                 return Ok(Some(Notice::Event(Box::new(event))));
             }
-            if self.ended {
+            if self.ended && self.response.is_none() {
                 return Ok(None);
             }
             let outcome = match &mut self.response {
@@ -91,6 +91,8 @@ impl Following {
             match outcome {
                 Ok(Some(notice)) => return Ok(Some(notice)),
                 Ok(None) => {}
+                // The server closes the stream after the last event.
+                Err(_) if self.ended => return Ok(None),
                 Err(reason) => {
                     if let Some(notice) = self.lose(reason).await? {
                         return Ok(Some(notice));
@@ -191,7 +193,7 @@ mod tests {
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
 
         let api = ServerApi::new(&format!("http://{address}")).expect("an address");
-        let mut following = api.follow("x");
+        let mut following = api.follow("x", None);
         let mut kinds = Vec::new();
         while let Some(notice) = following.next().await.expect("a notice") {
             if let Notice::Event(event) = notice {
@@ -202,10 +204,37 @@ mod tests {
         server.abort();
     }
 
+    /// An execution that failed and was resumed, in one stream.
+    async fn resumed() -> String {
+        event("1.0.0", "workflow.started")
+            + &event("2.0.0", "workflow.failed")
+            + &event("3.0.0", "workflow.resumed")
+            + &event("4.0.0", "workflow.completed")
+    }
+
+    #[tokio::test]
+    async fn an_end_that_others_follow_is_not_the_end() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/executions/{id}/events", get(resumed));
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let api = ServerApi::new(&format!("http://{address}")).expect("an address");
+        let mut following = api.follow("x", None);
+        let mut kinds = Vec::new();
+        while let Some(notice) = following.next().await.expect("a notice") {
+            if let Notice::Event(event) = notice {
+                kinds.push(event.kind.as_str());
+            }
+        }
+        assert_eq!(kinds, ["workflow.started", "workflow.failed", "workflow.resumed", "workflow.completed"]);
+        server.abort();
+    }
+
     #[tokio::test]
     async fn a_server_that_was_never_there_is_not_waited_for() {
         let api = ServerApi::new("http://127.0.0.1:1").expect("an address");
-        let error = api.follow("x").next().await.expect_err("nobody listens");
+        let error = api.follow("x", None).next().await.expect_err("nobody listens");
         assert!(error.to_string().contains("millstream dev"), "{error}");
     }
 }

@@ -8,6 +8,8 @@
 //!    │        │  └───── Failed, Lost (last) ──▶ fail
 //!    │        └──────── Failed, Lost (not last) ─┐
 //!    └─ BackoffElapsed ── BackingOff ◀───────────┘
+//!
+//!   any ── TimeUp ──▶ fail
 //! ```
 //!
 //! A success of any ordinal settles; a failure counts only if its ordinal is the current one or later. While an
@@ -42,11 +44,25 @@ pub(crate) struct Outstanding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Happening {
     Succeeded,
-    Failed { ordinal: u32, retryable: bool },
-    Lost { ordinal: u32, retryable: bool },
-    HeldByOther { ordinal: u32 },
-    BackoffElapsed { attempt: u32 },
-    Reissued { attempt: u32 },
+    Failed {
+        ordinal: u32,
+        retryable: bool,
+    },
+    Lost {
+        ordinal: u32,
+        retryable: bool,
+    },
+    HeldByOther {
+        ordinal: u32,
+    },
+    BackoffElapsed {
+        attempt: u32,
+    },
+    Reissued {
+        attempt: u32,
+    },
+    /// A clock over the start or over all attempts has run out.
+    TimeUp,
 }
 
 /// What follows from it.
@@ -79,6 +95,7 @@ impl Attempt {
         use Happening as H;
         match (self, happening) {
             (Self::Outstanding(_) | Self::BackingOff { .. } | Self::Due { .. }, H::Succeeded) => Next::Complete,
+            (Self::Outstanding(_) | Self::BackingOff { .. } | Self::Due { .. }, H::TimeUp) => Next::Fail,
             (Self::Outstanding(current), H::Failed { ordinal, retryable } | H::Lost { ordinal, retryable })
                 if ordinal >= current.number =>
             {
@@ -159,6 +176,15 @@ mod tests {
         let lost = Happening::Lost { ordinal: 2, retryable: true };
         assert_eq!(outstanding(2, true).next(lost, 3), Next::BackOff { failed: 2 });
         assert_eq!(outstanding(3, false).next(lost, 3), Next::Ignore(Ignored::Stale));
+    }
+
+    #[test]
+    fn when_the_time_is_up_no_attempt_is_left() {
+        for state in
+            [outstanding(1, false), outstanding(1, true), Attempt::BackingOff { next: 2 }, Attempt::Due { next: 2 }]
+        {
+            assert_eq!(state.next(Happening::TimeUp, 3), Next::Fail);
+        }
     }
 
     #[test]

@@ -1,24 +1,37 @@
 //! How long to wait before the next attempt (F90–F91, settled by C5).
 
-use millstream_model::definition::{Retry, Step, Strategy};
+use millstream_model::definition::{Definition, Retry, Step, Strategy};
 use millstream_model::entry::Defaults;
 use millstream_model::error::StepError;
 use millstream_model::ids::{ExecutionId, StepId};
 
-/// A step's retry policy with everything filled in.
+use crate::activation::Role;
+
+/// How often something is attempted, and how long it rests between. What a definition leaves open in the retry of the
+/// step comes from its `default_retry`, then from the configured defaults.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy<'a> {
-    retry: Option<&'a Retry>,
+    own: Option<&'a Retry>,
+    workflow: Option<&'a Retry>,
     defaults: &'a Defaults,
 }
 
 impl<'a> Policy<'a> {
-    pub(crate) fn of(step: &'a Step, defaults: &'a Defaults) -> Self {
-        Self { retry: step.retry.as_ref(), defaults }
+    pub(crate) fn of(definition: &'a Definition, step: &'a Step, role: Role, defaults: &'a Defaults) -> Self {
+        let own = match role {
+            Role::Run => step.retry.as_ref(),
+            Role::Fallback => step.fallback.as_ref().and_then(|f| f.retry.as_ref()).or(step.retry.as_ref()),
+            Role::Compensation => step.compensate.as_ref().and_then(|c| c.retry.as_ref()),
+        };
+        Self { own, workflow: definition.default_retry.as_ref(), defaults }
     }
 
     pub(crate) fn max_attempts(self) -> u32 {
-        self.retry.and_then(|r| r.max_attempts).unwrap_or(self.defaults.max_attempts).max(1)
+        self.field(|r| r.max_attempts).unwrap_or(self.defaults.max_attempts).max(1)
+    }
+
+    fn field<T>(self, field: impl Fn(&'a Retry) -> Option<T>) -> Option<T> {
+        self.own.and_then(&field).or_else(|| self.workflow.and_then(&field))
     }
 
     /// Whether this error may be retried: the never-list, then the agent's own word, then `retry_on`, then the
@@ -30,7 +43,7 @@ impl<'a> Policy<'a> {
         if let Some(agents_word) = error.retryable {
             return agents_word;
         }
-        match self.retry.and_then(|r| r.retry_on.as_ref()) {
+        match self.field(|r| r.retry_on.as_ref()) {
             Some(codes) => codes.contains(&error.code),
             None => error.code.retryable_by_default(),
         }
@@ -40,11 +53,11 @@ impl<'a> Policy<'a> {
     /// `min(backoff_ms × multiplier^(n−1) + jitter, max_backoff_ms)`, jitter 0–25 % of the uncapped delay.
     /// The jitter is a hash of what is retried, so that a refold waits the same.
     pub(crate) fn delay_ms(self, n: u32, execution: ExecutionId, step: &StepId, item: Option<u32>) -> u64 {
-        let backoff = self.retry.and_then(|r| r.backoff_ms).unwrap_or(self.defaults.backoff_ms);
-        let multiplier = self.retry.and_then(|r| r.backoff_multiplier).unwrap_or(self.defaults.backoff_multiplier);
-        let cap = self.retry.and_then(|r| r.max_backoff_ms).unwrap_or(self.defaults.max_backoff_ms);
-        let jitter = self.retry.and_then(|r| r.jitter).unwrap_or(true);
-        let strategy = self.retry.and_then(|r| r.strategy).unwrap_or_default();
+        let backoff = self.field(|r| r.backoff_ms).unwrap_or(self.defaults.backoff_ms);
+        let multiplier = self.field(|r| r.backoff_multiplier).unwrap_or(self.defaults.backoff_multiplier);
+        let cap = self.field(|r| r.max_backoff_ms).unwrap_or(self.defaults.max_backoff_ms);
+        let jitter = self.field(|r| r.jitter).unwrap_or(true);
+        let strategy = self.field(|r| r.strategy).unwrap_or_default();
         let fraction = if jitter { fraction(execution, step, item, n) } else { 0.0 };
         delay_ms(strategy, backoff, multiplier, cap, n, fraction)
     }
@@ -58,9 +71,11 @@ fn delay_ms(strategy: Strategy, backoff: u64, multiplier: f64, cap: u64, n: u32,
         Strategy::Linear => backoff * f64::from(n),
         Strategy::Fixed => backoff,
     };
-    let delay = (base + base * 0.25 * fraction).round();
-    // A float beyond the range of u64 saturates, and NaN cannot arise: multipliers are finite and at least 1.
-    (delay as u64).min(cap)
+    // A power beyond all floats is infinite: it must not meet the zero of a missing jitter.
+    if base >= cap as f64 {
+        return cap;
+    }
+    ((base + base * 0.25 * fraction).round() as u64).min(cap)
 }
 
 fn fraction(execution: ExecutionId, step: &StepId, item: Option<u32>, n: u32) -> f64 {
@@ -85,6 +100,12 @@ mod tests {
         assert_eq!(delay_ms(Strategy::Exponential, 1_000, 2.0, 30_000, 9, 0.0), 30_000);
         assert_eq!(delay_ms(Strategy::Exponential, 1_000, 2.0, 30_000, 9, 1.0), 30_000);
         assert_eq!(delay_ms(Strategy::Exponential, 1_000, 10.0, u64::MAX, 100, 1.0), u64::MAX);
+    }
+
+    #[test]
+    fn a_power_beyond_all_numbers_waits_as_long_as_the_cap() {
+        assert_eq!(delay_ms(Strategy::Exponential, 1_000, 1e300, 30_000, 100, 0.0), 30_000);
+        assert_eq!(delay_ms(Strategy::Exponential, 0, 1e300, 30_000, 2, 0.0), 0);
     }
 
     #[test]

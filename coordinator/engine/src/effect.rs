@@ -20,8 +20,9 @@ pub enum Effect {
     Publish(TaskRef),
     /// Evaluate what reads values that are not in the state, and append the answer.
     Evaluate(Evaluate),
-    /// Tell the workers that nothing of the execution is to be started any more.
-    Cancel(ExecutionId),
+    /// Tell the workers that no step of the execution is to be started whose activation is below this number.
+    /// Compensations and `finally` are exempt.
+    Cancel { execution: ExecutionId, below: u32 },
     /// The execution has ended: answer those who wait for it.
     End(ExecutionId),
 }

@@ -1,5 +1,6 @@
 //! Events, expanded from the records of an execution when someone asks.
 
+use millstream_model::error::StepError;
 use millstream_model::event::{Event, EventType};
 use millstream_model::payload::{Body, Payload};
 use millstream_model::plan::StepIndex;
@@ -9,9 +10,11 @@ use millstream_model::trace::SpanId;
 use millstream_model::view::{ExecutionStatus, StepStatus};
 use serde_json::{Map, Value, json};
 
-use crate::execution::{Execution, Phase};
-use crate::record::{Ran, Record, Subject, What};
-use crate::step::{Settlement, State, failed_status};
+use crate::activation::{self, Role};
+use crate::execution::Execution;
+use crate::record::{Cancel, End, Ran, Record, Retrying, Subject, What};
+use crate::scope::Values;
+use crate::step::{Output, State, failed_status};
 
 impl Execution {
     /// The events after `after`, oldest first.
@@ -44,32 +47,56 @@ impl Execution {
                     StepStatus::Timeout => EventType::StepTimeout,
                     _ => EventType::StepFailed,
                 };
-                (kind, Some(*subject), json!({ "error": error }))
+                (kind, Some(*subject), failed_data(error))
             }
-            What::Retrying(subject, _, retrying) => {
-                let data = json!({
-                    "error": retrying.error,
-                    "delay_ms": retrying.delay_ms,
-                    "next_attempt": retrying.next_attempt,
-                });
-                (EventType::StepRetrying, Some(*subject), data)
+            What::FellBack(subject, _, error) => {
+                let mut data = failed_data(error);
+                data["fallback"] = json!(self.fallback_name(subject.step));
+                (EventType::StepFallback, Some(*subject), data)
             }
-            What::Cancelled(subject, _) => (EventType::StepCancelled, Some(*subject), Value::Null),
+            What::Retrying(subject, _, retrying) => (EventType::StepRetrying, Some(*subject), retrying_data(retrying)),
+            What::Cancelled(subject, _, how) => {
+                let phase = match how {
+                    Cancel::NotRunning => "not_running",
+                    Cancel::Acknowledged => "acknowledged",
+                    Cancel::Forced => "forced",
+                };
+                (EventType::StepCancelled, Some(*subject), json!({ "cancel": phase }))
+            }
             What::Skipped(step, skip) => {
-                let subject = Subject { step: *step, item: None, activation: 0, attempt: 0 };
-                (EventType::StepSkipped, Some(subject), json!({ "reason": self.reason(*skip) }))
+                (EventType::StepSkipped, Some(Subject::of_step(*step)), json!({ "reason": self.reason(*skip) }))
             }
-            What::FanOutStarted(step) => {
-                let subject = Subject { step: *step, item: None, activation: 0, attempt: 0 };
-                let total = self.total_items(*step);
-                (EventType::FanOutStarted, Some(subject), json!({ "total": total }))
+            What::FanOutStarted(step, total) => {
+                (EventType::FanOutStarted, Some(Subject::of_step(*step)), json!({ "total": total }))
             }
-            What::FanOutCompleted(step) => {
-                let subject = Subject { step: *step, item: None, activation: 0, attempt: 0 };
-                (EventType::FanOutCompleted, Some(subject), self.fan_out_data(*step))
+            What::FanOutCompleted(step, view) => {
+                let data = json!({
+                    "total": view.total, "completed": view.completed, "failed": view.failed, "skipped": view.skipped,
+                });
+                (EventType::FanOutCompleted, Some(Subject::of_step(*step)), data)
+            }
+            What::CancelRequested(request) => {
+                let data = json!({ "by": request.by, "reason": request.reason, "compensate": request.compensate });
+                (EventType::WorkflowCancelRequested, None, data)
+            }
+            What::Compensating(effects) => (EventType::WorkflowCompensating, None, json!({ "effects": effects })),
+            What::CompensationScheduled(subject) => {
+                (EventType::StepCompensating, Some(*subject), self.routing_data(subject))
+            }
+            What::Compensated(subject, ran) => {
+                (EventType::StepCompensated, Some(*subject), Value::Object(run_data(ran.as_deref())))
+            }
+            What::CompensationRetrying(subject, _, retrying) => {
+                (EventType::StepRetrying, Some(*subject), retrying_data(retrying))
+            }
+            What::CompensationFailed(subject, _, error) => {
+                (EventType::StepCompensationFailed, Some(*subject), failed_data(error))
+            }
+            What::Resumed(resume) => {
+                (EventType::WorkflowResumed, None, json!({ "by": resume.by, "reason": resume.reason }))
             }
             What::Aggregated => (EventType::WorkflowAggregated, None, self.aggregated_data()),
-            What::Ended => (self.terminal_type(), None, self.terminal_data()),
+            What::Ended(end) => (terminal_type(end.status), None, terminal_data(end)),
         };
         let mut id = record.id;
         if let (Some(ran), Some(subject)) = (record.what.ran(), subject) {
@@ -133,10 +160,16 @@ impl Execution {
     }
 
     fn routing_data(&self, subject: &Subject) -> Value {
-        let Some(agent) = self.agent(subject.step) else {
+        let Some(agent) = self.agent_of(subject.step, subject.activation) else {
             return Value::Null;
         };
-        let reason = match self.plan.step(subject.step).agent_id {
+        let step = self.plan.step(subject.step);
+        let named = match activation::role(subject.activation) {
+            Some(Role::Compensation) => step.compensate.as_ref().and_then(|c| c.agent_id.as_ref()),
+            Some(Role::Fallback) => step.fallback.as_ref().and_then(|f| f.agent_id.as_ref()),
+            Some(Role::Run) | None => step.agent_id.as_ref(),
+        };
+        let reason = match named {
             Some(_) => "the step names the agent",
             None => "first active agent with the capability",
         };
@@ -144,27 +177,29 @@ impl Execution {
     }
 
     fn completed_data(&self, subject: &Subject, ran: Option<&Ran>) -> Value {
-        let mut data = Map::new();
-        let output = match subject.item {
-            None => self.inline_output(subject.step).map(|text| parsed(&text)),
-            Some(item) => self.item_output(subject.step, item).map(shown),
-        };
-        if let Some(output) = output {
+        let mut data = run_data(ran);
+        if let Some(output) = self.output_shown(subject) {
             data.insert("output".to_owned(), output);
-        }
-        if let Some(ran) = ran {
-            data.insert("duration_ms".to_owned(), json!(ran.ended_at.millis_since(ran.started_at)));
-            if let Some(metrics) = &ran.metrics {
-                data.insert("metrics".to_owned(), shown(metrics));
-            }
         }
         Value::Object(data)
     }
 
-    fn fan_out_data(&self, step: StepIndex) -> Value {
-        match self.fan_out_view(step, self.item_outputs(step)) {
-            Some(view) => json!({ "total": view.total, "completed": view.completed, "failed": view.failed }),
-            None => Value::Null,
+    /// The output as it was in the round of `subject`, if it is here.
+    fn output_shown(&self, subject: &Subject) -> Option<Value> {
+        let round = activation::round(subject.activation);
+        let state = self.step(subject.step);
+        let archived =
+            self.archive.range((subject.step, round)..).next().filter(|((step, _), _)| *step == subject.step);
+        if let (Some(item), State::FanningOut(fan_out)) = (subject.item, &state.state)
+            && archived.is_none()
+        {
+            return fan_out.output(item).map(shown);
+        }
+        match (archived.map(|(_, output)| output).or_else(|| state.output()), subject.item) {
+            (Some(Output::List(outputs)), Some(item)) => outputs.get(item as usize)?.as_ref().map(shown),
+            (_, Some(item)) => state.item_outputs()?.get(item as usize)?.as_ref().map(shown),
+            (Some(output), None) => Values::Inline.output(output).ok().map(|text| parsed(&text)),
+            (None, None) => None,
         }
     }
 
@@ -174,51 +209,64 @@ impl Execution {
             None => Value::Null,
         }
     }
+}
 
-    fn terminal_type(&self) -> EventType {
-        match self.phase {
-            Phase::Ended(ExecutionStatus::Cancelled) => EventType::WorkflowCancelled,
-            Phase::Ended(ExecutionStatus::Timeout) => EventType::WorkflowTimeout,
-            Phase::Ended(ExecutionStatus::Completed) => EventType::WorkflowCompleted,
-            Phase::Ended(_) | Phase::Running | Phase::Aggregating | Phase::Stopping(_) => EventType::WorkflowFailed,
+impl Subject {
+    /// The step itself, without an attempt.
+    fn of_step(step: StepIndex) -> Self {
+        Self { step, item: None, activation: 0, attempt: 0 }
+    }
+}
+
+fn terminal_type(status: ExecutionStatus) -> EventType {
+    match status {
+        ExecutionStatus::Cancelled => EventType::WorkflowCancelled,
+        ExecutionStatus::Timeout => EventType::WorkflowTimeout,
+        ExecutionStatus::Completed => EventType::WorkflowCompleted,
+        ExecutionStatus::Failed | ExecutionStatus::Pending | ExecutionStatus::Running => EventType::WorkflowFailed,
+    }
+}
+
+fn terminal_data(end: &End) -> Value {
+    let mut data = Map::new();
+    data.insert("status".to_owned(), json!(end.status));
+    data.insert("partial".to_owned(), json!(end.partial));
+    if let Some(error) = &end.failure {
+        data.insert("error".to_owned(), json!(error));
+    }
+    if let Some(result) = &end.result {
+        data.insert("partial_result".to_owned(), json!(result));
+    }
+    if end.compensated + end.uncompensated > 0 {
+        let effects = json!({ "compensated": end.compensated, "standing": end.uncompensated });
+        data.insert("effects".to_owned(), effects);
+    }
+    Value::Object(data)
+}
+
+fn failed_data(error: &StepError) -> Value {
+    json!({ "error": error, "failure_mode": error.code.failure_mode() })
+}
+
+fn retrying_data(retrying: &Retrying) -> Value {
+    json!({
+        "error": retrying.error,
+        "failure_mode": retrying.error.code.failure_mode(),
+        "delay_ms": retrying.delay_ms,
+        "next_attempt": retrying.next_attempt,
+    })
+}
+
+/// What is known of a run.
+fn run_data(ran: Option<&Ran>) -> Map<String, Value> {
+    let mut data = Map::new();
+    if let Some(ran) = ran {
+        data.insert("duration_ms".to_owned(), json!(ran.ended_at.millis_since(ran.started_at)));
+        if let Some(metrics) = &ran.metrics {
+            data.insert("metrics".to_owned(), shown(metrics));
         }
     }
-
-    fn terminal_data(&self) -> Value {
-        let mut data = Map::new();
-        data.insert("status".to_owned(), json!(self.status()));
-        data.insert("partial".to_owned(), json!(self.partial));
-        if let Some(error) = &self.failure {
-            data.insert("error".to_owned(), json!(error));
-        }
-        Value::Object(data)
-    }
-
-    fn total_items(&self, step: StepIndex) -> usize {
-        match &self.step(step).state {
-            State::FanningOut(fan_out) => fan_out.total as usize,
-            _ => self.item_outputs(step).map_or(0, |outputs| outputs.len()),
-        }
-    }
-
-    fn item_output(&self, step: StepIndex, item: u32) -> Option<&Payload> {
-        match &self.step(step).state {
-            State::FanningOut(fan_out) => fan_out.output(item),
-            _ => self.item_outputs(step)?.get(item as usize)?.as_ref(),
-        }
-    }
-
-    fn item_outputs(&self, step: StepIndex) -> Option<&crate::step::Outputs> {
-        match self.step(step).settlement()? {
-            Settlement::Completed(crate::step::Output::List(outputs))
-            | Settlement::Failed { outputs: Some(outputs), .. }
-            | Settlement::Cancelled { outputs: Some(outputs) } => Some(outputs),
-            Settlement::Completed(_)
-            | Settlement::Failed { .. }
-            | Settlement::Cancelled { .. }
-            | Settlement::Skipped(_) => None,
-        }
-    }
+    data
 }
 
 /// A value as events show it: itself when it is here, else where it is.

@@ -11,14 +11,16 @@ use millstream_model::plan::{Plan, StepIndex};
 use millstream_model::position::{EventId, Position};
 use millstream_model::time::Timestamp;
 use millstream_model::trace::{TraceId, TraceParent};
-use millstream_model::view::{ExecutionError, ExecutionStatus};
+use millstream_model::view::{Counts, ExecutionError, ExecutionStatus, ResumeView};
 
+use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::backoff::Policy;
 use crate::effect::{Effect, TaskRef};
 use crate::outcome::{Ignored, Outcome};
-use crate::record::{Record, What};
-use crate::step::{State, Step};
+use crate::record::{CancelRequest, Record, Subject, What};
+use crate::saga::Saga;
+use crate::step::{Output, State, Step};
 use crate::timer::{Alarm, Alarms};
 
 /// An execution.
@@ -26,31 +28,57 @@ use crate::timer::{Alarm, Alarms};
 pub struct Execution {
     pub(crate) submitted: Box<Submitted>,
     pub(crate) plan: Arc<Plan>,
+    /// Who does what, by round.
+    pub(crate) routings: Vec<Routing>,
     pub(crate) phase: Phase,
+    /// Those of `steps`, then those of `finally`.
     pub(crate) steps: Vec<Step>,
     /// Steps that wait for a slot.
     pub(crate) ready: BTreeSet<StepIndex>,
     /// Steps that hold a slot.
     pub(crate) active: BTreeSet<StepIndex>,
-    /// Steps that are not settled.
+    /// Steps that are not settled, of those that this phase runs.
     pub(crate) unsettled: usize,
     /// A failure that does not end the execution, but its outcome is not COMPLETED.
     pub(crate) failure: Option<ExecutionError>,
     /// Something was left out.
     pub(crate) partial: bool,
-    pub(crate) cancel_requested: bool,
+    pub(crate) cancel: Option<Cancellation>,
     pub(crate) output: Option<Payload>,
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Option<Timestamp>,
+    /// When its steps, or those of `finally`, must have ended.
+    pub(crate) deadline: Timestamp,
     /// Time of the last entry; it never goes back.
     pub(crate) clock: Timestamp,
     pub(crate) alarms: Alarms,
     /// Who holds the claims of attempts that another worker found held.
     pub(crate) claimants: BTreeMap<(StepIndex, Option<u32>), WorkerId>,
+    pub(crate) saga: Saga,
+    pub(crate) counts: Counts,
+    pub(crate) resumes: Vec<ResumeView>,
+    /// Outputs of earlier rounds, for their events.
+    pub(crate) archive: BTreeMap<(StepIndex, u32), Output>,
     pub(crate) records: Vec<Record>,
 }
 
+/// The agents of a round, each found by the number of a step.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    pub agents: Vec<ResolvedAgent>,
+    pub routes: Vec<Option<u16>>,
+    pub fallbacks: Vec<Option<u16>>,
+    pub compensations: Vec<Option<u16>>,
+}
+
 /// Where an execution stands.
+///
+/// ```text
+///   Running ─▶ Aggregating ──────────────────┐
+///      │            │                        ▼
+///      └────────────┴─▶ Stopping ─▶ Compensating ─▶ Finalizing ─▶ Ended
+///   Running ◀────────────────────────── resume ──────────────────────┘
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Phase {
     Running,
@@ -58,6 +86,10 @@ pub(crate) enum Phase {
     Aggregating,
     /// Nothing new is started; running steps may acknowledge.
     Stopping(Verdict),
+    /// What was completed is undone; the outcome is decided.
+    Compensating(ExecutionStatus),
+    /// The steps of `finally` run; the outcome is decided.
+    Finalizing(ExecutionStatus),
     Ended(ExecutionStatus),
 }
 
@@ -67,6 +99,14 @@ pub(crate) enum Verdict {
     Failed(ExecutionError),
     Cancelled,
     Timeout,
+}
+
+/// A cancel and how far it is.
+#[derive(Debug)]
+pub(crate) struct Cancellation {
+    pub request: CancelRequest,
+    pub acknowledged: u32,
+    pub forced: u32,
 }
 
 /// One entry on its way through an execution: its place, its time, and what it causes.
@@ -89,22 +129,36 @@ impl<'a> Fold<'a> {
 impl Execution {
     /// The execution of a submission, with nothing started.
     pub(crate) fn new(submitted: Box<Submitted>, plan: Arc<Plan>, at: Timestamp) -> Self {
-        let steps: Vec<Step> = plan.steps.iter().map(|step| Step::new(step.depends_on.len())).collect();
+        let mut submitted = submitted;
+        let steps: Vec<Step> = plan.steps.iter().map(|step| Step::new(step.depends_on.len(), 0)).collect();
+        let timeout_ms = plan.definition.timeout_ms.unwrap_or(submitted.defaults.workflow_timeout_ms);
+        let routing = Routing {
+            agents: std::mem::take(&mut submitted.agents),
+            routes: std::mem::take(&mut submitted.routes),
+            fallbacks: std::mem::take(&mut submitted.fallbacks),
+            compensations: std::mem::take(&mut submitted.compensations),
+        };
         Self {
+            routings: vec![routing],
             phase: Phase::Running,
-            unsettled: steps.len(),
+            unsettled: plan.definition.steps.len(),
             steps,
             ready: BTreeSet::new(),
             active: BTreeSet::new(),
             failure: None,
             partial: false,
-            cancel_requested: false,
+            cancel: None,
             output: None,
             started_at: at,
             ended_at: None,
+            deadline: at.plus_millis(timeout_ms),
             clock: at,
             alarms: Alarms::default(),
             claimants: BTreeMap::new(),
+            saga: Saga::default(),
+            counts: Counts::default(),
+            resumes: Vec::new(),
+            archive: BTreeMap::new(),
             records: Vec::new(),
             submitted,
             plan,
@@ -124,7 +178,11 @@ impl Execution {
     /// Its state. It is RUNNING until it has ended.
     pub fn status(&self) -> ExecutionStatus {
         match self.phase {
-            Phase::Running | Phase::Aggregating | Phase::Stopping(_) => ExecutionStatus::Running,
+            Phase::Running
+            | Phase::Aggregating
+            | Phase::Stopping(_)
+            | Phase::Compensating(_)
+            | Phase::Finalizing(_) => ExecutionStatus::Running,
             Phase::Ended(status) => status,
         }
     }
@@ -144,97 +202,30 @@ impl Execution {
         self.clock
     }
 
-    /// When it must have ended.
+    /// When its steps must have ended.
     pub fn deadline(&self) -> Timestamp {
-        let timeout = self.plan.definition.timeout_ms.unwrap_or(self.submitted.defaults.workflow_timeout_ms);
-        self.started_at.plus_millis(timeout)
+        self.deadline
     }
 
-    /// Who does the step; `None` for a step without agent.
+    /// Who does the step, in this round; `None` for a step without agent.
     pub fn agent(&self, step: StepIndex) -> Option<&ResolvedAgent> {
-        let route = *self.submitted.routes.get(usize::from(step.0))?;
-        self.submitted.agents.get(usize::from(route?))
+        self.agent_of(step, activation::number(self.round(), Role::Run))
     }
 
-    /// Attempts that are owed to the queue, queued or running, and since when; without those whose claim another
-    /// worker holds, which the journal carries.
-    pub fn outstanding(&self) -> Vec<(TaskRef, Timestamp)> {
-        let mut tasks = Vec::new();
-        for &step in &self.active {
-            match &self.step(step).state {
-                State::Running { activation, attempt: Attempt::Outstanding(o) } if !o.held => {
-                    tasks.push((self.task_ref(step, None, *activation, o.number), o.since));
-                }
-                State::FanningOut(fan_out) => {
-                    for (&item, o) in fan_out.outstanding.iter().filter(|(_, o)| !o.held) {
-                        tasks.push((self.task_ref(step, Some(item), fan_out.activation, o.number), o.since));
-                    }
-                }
-                State::Running { .. }
-                | State::Pending { .. }
-                | State::Evaluating(_)
-                | State::Ready(_)
-                | State::Settled(_) => {}
-            }
-        }
-        tasks
+    /// Who is called in an activation of the step.
+    pub(crate) fn agent_of(&self, step: StepIndex, activation: u32) -> Option<&ResolvedAgent> {
+        let routing = self.routings.get(activation::round(activation) as usize)?;
+        let routes = match activation::role(activation)? {
+            Role::Run => &routing.routes,
+            Role::Fallback => &routing.fallbacks,
+            Role::Compensation => &routing.compensations,
+        };
+        routing.agents.get(usize::from((*routes.get(usize::from(step.0))?)?))
     }
 
-    /// Attempts whose claim another worker holds, and who that is.
-    pub fn held(&self) -> impl Iterator<Item = (TaskRef, &WorkerId)> {
-        self.claimants.iter().filter_map(|(&(step, item), claimant)| match self.attempt(step, item) {
-            Ok((activation, Attempt::Outstanding(o))) if o.held => {
-                Some((self.task_ref(step, item, activation, o.number), claimant))
-            }
-            Ok(_) | Err(_) => None,
-        })
-    }
-
-    /// Whether this very attempt is owed to the queue, queued or running.
-    pub fn is_outstanding(&self, task: &TaskRef) -> bool {
-        self.attempt(task.step, task.item).is_ok_and(|(activation, attempt)| {
-            activation == task.activation
-                && matches!(attempt, Attempt::Outstanding(o) if o.number == task.attempt && !o.held)
-        })
-    }
-
-    /// The attempt a reissue of `task` is published as.
-    pub fn reissue_of(&self, task: &TaskRef) -> TaskRef {
-        let max = self.policy(task.step).max_attempts();
-        TaskRef { attempt: crate::attempt::reissue_number(task.attempt, max), ..*task }
-    }
-
-    /// Something is always outstanding while an execution runs: a task, a timer beyond its deadline, an evaluation.
-    /// Says what contradicts that, or what contradicts itself; for tests and `verify`.
-    pub fn contradiction(&self) -> Option<String> {
-        let unsettled = self.steps.iter().filter(|s| s.settlement().is_none()).count();
-        if unsettled != self.unsettled {
-            return Some(format!("{unsettled} steps are not settled, {} are counted", self.unsettled));
-        }
-        for step in self.plan.indices() {
-            let holds_slot = match &self.step(step).state {
-                State::Running { attempt, .. } => matches!(attempt, Attempt::Outstanding(_)),
-                State::FanningOut(_) => true,
-                State::Pending { .. } | State::Evaluating(_) | State::Ready(_) | State::Settled(_) => false,
-            };
-            if holds_slot != self.active.contains(&step) {
-                return Some(format!("step {} and the slots disagree", self.plan.step(step).id));
-            }
-        }
-        let waits = self.steps.iter().any(|s| match &s.state {
-            State::Evaluating(_) | State::Running { .. } | State::FanningOut(_) => true,
-            State::Pending { .. } | State::Ready(_) | State::Settled(_) => false,
-        });
-        match self.phase {
-            Phase::Running if !waits => Some("it runs and nothing is outstanding".to_owned()),
-            Phase::Running | Phase::Aggregating | Phase::Stopping(_) if self.alarms.first().is_none() => {
-                Some("it runs and has no deadline".to_owned())
-            }
-            Phase::Ended(_) if !self.active.is_empty() || self.alarms.first().is_some() || self.unsettled > 0 => {
-                Some("it has ended and something is outstanding".to_owned())
-            }
-            Phase::Running | Phase::Aggregating | Phase::Stopping(_) | Phase::Ended(_) => None,
-        }
+    /// How often it was resumed.
+    pub fn round(&self) -> u32 {
+        u32::try_from(self.routings.len() - 1).unwrap_or(u32::MAX)
     }
 
     /// The alarm went off at journal time `fold.at`.
@@ -255,6 +246,12 @@ impl Execution {
             Alarm::Claim { step, item, activation, ordinal } => {
                 return self.lose(fold, step, item, activation, ordinal);
             }
+            Alarm::ScheduleToStart { step, item, activation, attempt } => {
+                return self.start_overdue(fold, step, item, activation, attempt);
+            }
+            Alarm::ScheduleToClose { step, item, activation } => {
+                return self.close_overdue(fold, step, item, activation);
+            }
         }
         Outcome::Accepted
     }
@@ -272,8 +269,22 @@ impl Execution {
         &mut self.steps[usize::from(step.0)]
     }
 
-    pub(crate) fn policy(&self, step: StepIndex) -> Policy<'_> {
-        Policy::of(self.plan.step(step), &self.submitted.defaults)
+    pub(crate) fn policy(&self, step: StepIndex, activation: u32) -> Policy<'_> {
+        let role = activation::role(activation).unwrap_or(Role::Run);
+        Policy::of(&self.plan.definition, self.plan.step(step), role, &self.submitted.defaults)
+    }
+
+    /// Whether this phase starts steps: those of `steps`, or of `finally`.
+    pub(crate) fn starts_steps(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Finalizing(_))
+    }
+
+    /// Whether attempts of this activation may still be repeated.
+    pub(crate) fn repeats(&self, activation: u32) -> bool {
+        match activation::role(activation) {
+            Some(Role::Compensation) => matches!(self.phase, Phase::Compensating(_)),
+            Some(Role::Run | Role::Fallback) | None => self.starts_steps(),
+        }
     }
 
     pub(crate) fn defaults(&self) -> &Defaults {
@@ -284,23 +295,12 @@ impl Execution {
         TaskRef { execution: self.id(), step, item, activation, attempt }
     }
 
-    /// The attempts of a step or item that is not settled.
-    pub(crate) fn attempt(&self, step: StepIndex, item: Option<u32>) -> Result<(u32, Attempt), Ignored> {
-        let state = &self.steps.get(usize::from(step.0)).ok_or(Ignored::UnknownStep)?.state;
-        match (state, item) {
-            (State::Running { activation, attempt }, None) => Ok((*activation, *attempt)),
-            (State::FanningOut(fan_out), Some(item)) => {
-                fan_out.attempt(item).map(|attempt| (fan_out.activation, attempt)).ok_or(Ignored::Stale)
-            }
-            (State::Running { .. } | State::FanningOut(_), _) => Err(Ignored::UnknownStep),
-            (State::Pending { .. } | State::Evaluating(_) | State::Ready(_) | State::Settled(_), _) => {
-                Err(Ignored::Stale)
-            }
+    /// Moves a running step or item, or a compensation; the slot follows.
+    pub(crate) fn set_attempt(&mut self, step: StepIndex, item: Option<u32>, activation: u32, attempt: Attempt) {
+        if activation::role(activation) == Some(Role::Compensation) {
+            self.saga.set_attempt(attempt);
+            return;
         }
-    }
-
-    /// Moves a running step or item; the slot follows.
-    pub(crate) fn set_attempt(&mut self, step: StepIndex, item: Option<u32>, attempt: Attempt) {
         match (&mut self.step_mut(step).state, item) {
             (State::Running { attempt: state, .. }, None) => {
                 *state = attempt;
@@ -324,12 +324,18 @@ impl Execution {
         number: u32,
     ) {
         let outstanding = Outstanding { number, since: fold.at, held: false };
-        self.set_attempt(step, item, Attempt::Outstanding(outstanding));
+        self.set_attempt(step, item, activation, Attempt::Outstanding(outstanding));
+        fold.effects.push(Effect::Publish(self.task_ref(step, item, activation, number)));
+        let subject = Subject { step, item, activation, attempt: number };
+        if activation::role(activation) == Some(Role::Compensation) {
+            self.record(fold, What::CompensationScheduled(subject));
+            return;
+        }
         let state = self.step_mut(step);
         state.scheduled_at.get_or_insert(fold.at);
         state.attempts = state.attempts.max(number);
-        fold.effects.push(Effect::Publish(self.task_ref(step, item, activation, number)));
-        self.record(fold, What::Scheduled(crate::record::Subject { step, item, activation, attempt: number }));
+        self.arm_schedule(fold, subject);
+        self.record(fold, What::Scheduled(subject));
     }
 
     pub(crate) fn record(&mut self, fold: &mut Fold<'_>, what: What) {
@@ -344,7 +350,13 @@ impl Execution {
         self.claimants.remove(&(step, item));
     }
 
+    /// The activation is over.
+    pub(crate) fn forget_activation(&mut self, step: StepIndex, item: Option<u32>) {
+        self.forget_attempt(step, item);
+        self.alarms.disarm_close(step, item);
+    }
+
     pub(crate) fn error_of(&self, step: StepIndex, error: StepError) -> ExecutionError {
-        ExecutionError { step: Some(self.plan.step(step).id.clone()), error }
+        ExecutionError::new(Some(self.plan.step(step).id.clone()), error)
     }
 }

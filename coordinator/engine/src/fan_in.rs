@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use millstream_model::definition::Aggregate;
+use millstream_model::elements::Elements;
 use millstream_model::payload::Payload;
 use millstream_model::plan::{StepIndex, Work};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::execution::Execution;
@@ -21,7 +23,10 @@ impl Execution {
         let Work::FanIn { from, aggregate } = &self.plan.planned(step).work else {
             return Ok(Err(Unfit("the step is not a fan-in".to_owned())));
         };
-        let outputs = self.outputs_of(from);
+        let outputs = match self.outputs_of(from, values)? {
+            Ok(outputs) => outputs,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
         Ok(match aggregate {
             Aggregate::List => Ok(Output::List(Arc::new(outputs))),
             Aggregate::First => Ok(Output::One(outputs.into_iter().flatten().next().unwrap_or_else(Payload::null))),
@@ -29,12 +34,20 @@ impl Execution {
         })
     }
 
-    fn outputs_of(&self, from: &[StepIndex]) -> Vec<Option<Payload>> {
+    fn outputs_of(
+        &self,
+        from: &[StepIndex],
+        values: &Values<'_>,
+    ) -> Result<Result<Vec<Option<Payload>>, Unfit>, Missing> {
         let mut outputs = Vec::new();
         for &source in from {
             match self.step(source).settlement() {
                 Some(Settlement::Completed(Output::One(output))) => outputs.push(Some(output.clone())),
                 Some(Settlement::Completed(Output::List(list))) => outputs.extend(list.iter().cloned()),
+                Some(Settlement::Completed(Output::Whole(list))) => match Elements::parse(values.text(list)?) {
+                    Ok(elements) => outputs.extend((0..elements.len()).map(|i| element(elements.get(i)))),
+                    Err(error) => return Ok(Err(Unfit(format!("the outputs that were taken over: {error}")))),
+                },
                 Some(
                     Settlement::Failed { outputs: Some(list), .. } | Settlement::Cancelled { outputs: Some(list) },
                 ) => {
@@ -45,8 +58,14 @@ impl Execution {
                 }
             }
         }
-        outputs
+        Ok(Ok(outputs))
     }
+}
+
+/// An output of a list that was taken over; null stands for none.
+fn element(text: &str) -> Option<Payload> {
+    let text = Some(text).filter(|text| *text != "null")?;
+    RawValue::from_string(text.to_owned()).ok().map(Payload::inline)
 }
 
 fn merge(outputs: &[Option<Payload>], values: &Values<'_>) -> Result<Result<Value, Unfit>, Missing> {

@@ -2,7 +2,7 @@
 //!
 //! Hot state is what is in flight; beside it an item costs its output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_model::definition::{OnFailure, OnItemFailure};
@@ -11,15 +11,16 @@ use millstream_model::payload::Payload;
 use millstream_model::plan::StepIndex;
 use millstream_model::view::FanOutView;
 
+use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::execution::{Execution, Fold, Phase, Verdict};
-use crate::record::{Ran, Subject, What};
+use crate::record::{Cancel, Ran, Subject, What};
 use crate::step::{Output, Outputs, Settlement, State};
 
 /// Where a fan-out stands.
 #[derive(Debug)]
 pub(crate) struct FanOut {
-    pub activation: u32,
+    round: u32,
     pub total: u32,
     /// Items below it were started.
     pub next: u32,
@@ -29,10 +30,14 @@ pub(crate) struct FanOut {
     backing_off: BTreeMap<u32, u32>,
     /// Next attempt by item, waiting for a slot of this fan-out.
     due: BTreeMap<u32, u32>,
+    /// Items that are not settled and that the fallback agent does.
+    fell_back: BTreeSet<u32>,
     /// By index; `None` where there is none (yet).
     outputs: Vec<Option<Payload>>,
     completed: u32,
     failed: u32,
+    /// Left out by their fallback.
+    skipped: u32,
     last_error: Option<StepError>,
     /// Nothing more is started: an item failed and the step with it, or the execution stops.
     closed: bool,
@@ -41,22 +46,40 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn new(total: u32, concurrency: u32) -> Self {
+    /// A fan-out over `total` items; those that have an output in `kept` are not run.
+    pub(crate) fn new(total: u32, concurrency: u32, round: u32, kept: Option<Outputs>) -> Self {
+        let outputs = kept.map_or_else(|| vec![None; total as usize], |kept| kept.to_vec());
+        let completed = u32::try_from(outputs.iter().flatten().count()).unwrap_or(u32::MAX);
         Self {
-            activation: 0,
+            round,
             total,
             next: 0,
             concurrency,
             outstanding: BTreeMap::new(),
             backing_off: BTreeMap::new(),
             due: BTreeMap::new(),
-            outputs: vec![None; total as usize],
-            completed: 0,
+            fell_back: BTreeSet::new(),
+            outputs,
+            completed,
             failed: 0,
+            skipped: 0,
             last_error: None,
             closed: false,
             failing: false,
         }
+    }
+
+    /// The activation in which an item is, or is started.
+    pub(crate) fn activation_of(&self, item: u32) -> u32 {
+        let role = if self.fell_back.contains(&item) { Role::Fallback } else { Role::Run };
+        activation::number(self.round, role)
+    }
+
+    /// The fallback agent does an item when there is a slot.
+    pub(crate) fn fall_back(&mut self, item: u32) {
+        self.remove(item);
+        self.fell_back.insert(item);
+        self.due.insert(item, 1);
     }
 
     pub(crate) fn attempt(&self, item: u32) -> Option<Attempt> {
@@ -84,6 +107,12 @@ impl FanOut {
         }
     }
 
+    /// The item is settled.
+    fn settle(&mut self, item: u32) {
+        self.remove(item);
+        self.fell_back.remove(&item);
+    }
+
     fn remove(&mut self, item: u32) {
         if self.outstanding.remove(&item).is_none() && self.backing_off.remove(&item).is_none() {
             self.due.remove(&item);
@@ -98,11 +127,19 @@ impl FanOut {
         if let Some(due) = self.due.pop_first() {
             return Some(due);
         }
+        self.skip_kept();
         (self.next < self.total).then(|| {
             let item = self.next;
             self.next += 1;
             (item, 1)
         })
+    }
+
+    /// Moves the cursor over items whose outputs are kept.
+    fn skip_kept(&mut self) {
+        while self.outputs.get(self.next as usize).is_some_and(Option::is_some) {
+            self.next += 1;
+        }
     }
 
     fn is_finished(&self) -> bool {
@@ -120,6 +157,7 @@ impl FanOut {
             total: self.total,
             completed: self.completed,
             failed: self.failed,
+            skipped: self.skipped,
             outstanding: u32::try_from(outstanding).unwrap_or(u32::MAX),
         }
     }
@@ -145,10 +183,10 @@ impl Execution {
     /// Starts items while there are slots, and ends the step when nothing is left.
     pub(crate) fn fill_fan_out(&mut self, fold: &mut Fold<'_>, step: StepIndex) {
         while let Some(fan_out) = self.fan_out_mut(step) {
-            let activation = fan_out.activation;
             let Some((item, number)) = fan_out.take_next() else {
                 break;
             };
+            let activation = fan_out.activation_of(item);
             self.publish(fold, step, Some(item), activation, number);
         }
         self.finish_fan_out(fold, step);
@@ -160,17 +198,30 @@ impl Execution {
         subject: Subject,
         item: u32,
         output: Payload,
-        ran: Box<Ran>,
+        ran: Option<Box<Ran>>,
     ) {
         if let Some(fan_out) = self.fan_out_mut(subject.step) {
-            fan_out.remove(item);
+            fan_out.settle(item);
             fan_out.completed += 1;
             fan_out.outputs[item as usize] = Some(output);
         }
-        self.note_run(subject.step, &ran);
-        self.forget_attempt(subject.step, Some(item));
-        self.record(fold, What::Completed(subject, Some(ran)));
+        if let Some(ran) = &ran {
+            self.note_run(subject.step, ran);
+            self.note_effect(subject.step, Some(item), subject.activation);
+        }
+        self.forget_activation(subject.step, Some(item));
+        self.record(fold, What::Completed(subject, ran));
         self.fill_fan_out(fold, subject.step);
+    }
+
+    /// The fallback of an item is to go on without it.
+    pub(crate) fn skip_item(&mut self, fold: &mut Fold<'_>, step: StepIndex, item: u32) {
+        if let Some(fan_out) = self.fan_out_mut(step) {
+            fan_out.settle(item);
+            fan_out.skipped += 1;
+        }
+        self.forget_activation(step, Some(item));
+        self.fill_fan_out(fold, step);
     }
 
     /// An item failed for good, or was cancelled.
@@ -183,19 +234,23 @@ impl Execution {
         ran: Option<Box<Ran>>,
     ) {
         let step = subject.step;
-        let fails_step = self.phase == Phase::Running
-            && self.plan.fan_out(step).is_some_and(|f| f.on_item_failure == OnItemFailure::Fail);
+        let fails_step =
+            self.starts_steps() && self.plan.fan_out(step).is_some_and(|f| f.on_item_failure == OnItemFailure::Fail);
         if let Some(ran) = &ran {
             self.note_run(step, ran);
         }
-        self.forget_attempt(step, Some(item));
+        self.forget_activation(step, Some(item));
         let cancelled = error.code == ErrorCode::Cancelled;
         self.record(
             fold,
-            if cancelled { What::Cancelled(subject, ran) } else { What::Failed(subject, ran, Box::new(error.clone())) },
+            if cancelled {
+                What::Cancelled(subject, ran, Cancel::Acknowledged)
+            } else {
+                What::Failed(subject, ran, Box::new(error.clone()))
+            },
         );
         if let Some(fan_out) = self.fan_out_mut(step) {
-            fan_out.remove(item);
+            fan_out.settle(item);
             fan_out.failed += 1;
             if fails_step && !fan_out.failing {
                 fan_out.failing = true;
@@ -207,8 +262,9 @@ impl Execution {
         }
         if fails_step {
             self.abandon_waiting_items(fold, step);
-            let ends_execution =
-                self.plan.step(step).critical && self.plan.definition.on_failure == OnFailure::FailFast;
+            let ends_execution = self.phase == Phase::Running
+                && self.plan.step(step).critical
+                && self.plan.definition.on_failure != OnFailure::Continue;
             if ends_execution {
                 let error = self.error_of(step, error);
                 self.stop(fold, Verdict::Failed(error));
@@ -232,7 +288,7 @@ impl Execution {
         if let Some(fan_out) = self.fan_out_mut(step) {
             let outstanding = std::mem::take(&mut fan_out.outstanding);
             let lost = outstanding.into_iter().map(|(item, o)| (item, o.number)).collect();
-            self.cancel_items(fold, step, lost);
+            self.cancel_items(fold, step, lost, Cancel::Forced);
         }
         self.finish_fan_out(fold, step);
     }
@@ -242,19 +298,23 @@ impl Execution {
             let mut waiting = std::mem::take(&mut fan_out.backing_off);
             waiting.append(&mut fan_out.due);
             let waiting = waiting.into_iter().map(|(item, next)| (item, next.saturating_sub(1))).collect();
-            self.cancel_items(fold, step, waiting);
+            self.cancel_items(fold, step, waiting, Cancel::NotRunning);
         }
     }
 
-    fn cancel_items(&mut self, fold: &mut Fold<'_>, step: StepIndex, items: Vec<(u32, u32)>) {
+    fn cancel_items(&mut self, fold: &mut Fold<'_>, step: StepIndex, items: Vec<(u32, u32)>, how: Cancel) {
         for (item, attempt) in items {
             let mut activation = 0;
             if let Some(fan_out) = self.fan_out_mut(step) {
+                activation = fan_out.activation_of(item);
+                fan_out.settle(item);
                 fan_out.failed += 1;
-                activation = fan_out.activation;
             }
-            self.forget_attempt(step, Some(item));
-            self.record(fold, What::Cancelled(Subject { step, item: Some(item), activation, attempt }, None));
+            if how == Cancel::Forced {
+                self.note_doubt(step, Some(item), activation);
+            }
+            self.forget_activation(step, Some(item));
+            self.record(fold, What::Cancelled(Subject { step, item: Some(item), activation, attempt }, None, how));
         }
     }
 
@@ -265,13 +325,12 @@ impl Execution {
         };
         let outputs: Outputs = Arc::new(std::mem::take(&mut fan_out.outputs));
         let (total, completed, failed) = (fan_out.total, fan_out.completed, fan_out.failed);
-        let failing = fan_out.failing;
+        let ended = completed + failed + fan_out.skipped;
+        let (failing, closed) = (fan_out.failing, fan_out.closed);
         let error = fan_out.last_error.take();
         let settlement = match (failing, error) {
             (true, Some(error)) => Settlement::Failed { error, outputs: Some(outputs) },
-            (_, _) if completed + failed < total || matches!(self.phase, Phase::Stopping(_)) && completed < total => {
-                Settlement::Cancelled { outputs: Some(outputs) }
-            }
+            (_, _) if closed && (ended < total || failed > 0) => Settlement::Cancelled { outputs: Some(outputs) },
             (_, error) if f64::from(completed) < required(min_success, total) => {
                 let asked = required(min_success, total);
                 let message = format!("{completed} of {total} items succeeded, min_success asks for {asked}");
@@ -285,7 +344,7 @@ impl Execution {
             }
             (_, _) => Settlement::Completed(Output::List(outputs)),
         };
-        self.partial |= failed > 0;
+        self.partial |= failed > 0 && !self.plan.is_finally(step);
         self.settle(fold, step, settlement);
     }
 }
@@ -294,7 +353,8 @@ impl Execution {
 fn required(min_success: Option<f64>, total: u32) -> f64 {
     match min_success {
         None => 0.0,
-        Some(share) if share < 1.0 => (share * f64::from(total)).ceil(),
+        // A share of a number of items may be a whole number that floats miss by a little: 0.55 of 100.
+        Some(share) if share < 1.0 => (share * f64::from(total) - 1e-9).ceil(),
         Some(count) => count,
     }
 }

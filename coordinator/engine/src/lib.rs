@@ -13,25 +13,35 @@
 //!
 //! - [`partition`]: `decide`, `wants`, `apply`; idempotency keys; deadlines
 //! - [`execution`]: one run, from its submission to its end
-//! - `schedule`, `fan_out`, `fan_in`, `attempt`, `ending`: how steps move
+//! - `schedule`, `fan_out`, `fan_in`, `attempt`, `activation`, `fallback`, `clocks`: how steps move
+//! - `outstanding`: what it waits for
+//! - `ending`, `saga`, `resume`, `fork`: how an execution ends, what is undone, and how it goes on
 //! - [`scope`], [`input`]: what expressions see
-//! - [`event`], [`view`], [`render`]: what people see
+//! - [`event`], [`view`], `partial`, [`render`]: what people see
 
+mod activation;
 mod attempt;
 mod backoff;
+mod clocks;
 pub mod effect;
 mod ending;
 pub mod event;
 pub mod execution;
+mod fallback;
 mod fan_in;
 mod fan_out;
+mod fork;
 mod idempotency;
 pub mod input;
 pub mod outcome;
+mod outstanding;
+mod partial;
 pub mod partition;
 mod record;
 pub mod render;
 mod result;
+mod resume;
+mod saga;
 mod schedule;
 pub mod scope;
 mod step;
@@ -40,5 +50,6 @@ pub mod view;
 
 pub use effect::{Effect, Evaluate, TaskRef};
 pub use execution::Execution;
+pub use fork::KeptOutput;
 pub use outcome::{Applied, Halt, Ignored, Outcome};
 pub use partition::{Origin, Partition, Rejection, Request};

@@ -44,6 +44,12 @@ pub enum Ignored {
     WrongToken,
     /// It was asked for before.
     AlreadyRequested,
+    /// The outcome is decided: what was completed is being undone, or `finally` runs.
+    OutcomeDecided,
+    /// Only what has failed or timed out can be resumed.
+    NotResumable,
+    /// The agents do not fit the definition.
+    Unroutable,
 }
 
 impl Ignored {
@@ -58,6 +64,9 @@ impl Ignored {
             Self::Forbidden => "forbidden",
             Self::WrongToken => "wrong token",
             Self::AlreadyRequested => "already requested",
+            Self::OutcomeDecided => "outcome is decided",
+            Self::NotResumable => "not resumable",
+            Self::Unroutable => "unroutable",
         }
     }
 }

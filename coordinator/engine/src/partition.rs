@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_model::entry::{CancelRequested, Entry, Epoch, Submitted, TimerFired};
+use millstream_model::entry::{CancelRequested, Entry, Epoch, Resumed, Submitted, TimerFired};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{Capability, ExecutionId, WorkerId};
 use millstream_model::plan::Plan;
@@ -12,10 +12,10 @@ use millstream_model::time::Timestamp;
 use millstream_model::view::ExecutionStatus;
 
 use crate::effect::TaskRef;
-use crate::execution::{Execution, Fold};
+use crate::execution::{Execution, Fold, Phase};
 use crate::idempotency::{Earlier, Keys};
 use crate::outcome::{Applied, Halt, Ignored, Outcome};
-use crate::record::What;
+use crate::record::{CancelRequest, What};
 use crate::timer::Alarm;
 
 /// Revision of the fold that this build runs.
@@ -50,7 +50,8 @@ pub enum Origin<'a> {
 #[derive(Debug, Clone)]
 pub enum Request {
     Submit(Box<Submitted>),
-    Cancel { execution: ExecutionId, reason: Option<String> },
+    Cancel { execution: ExecutionId, reason: Option<String>, by: Option<String>, compensate: bool },
+    Resume(Box<Resumed>),
 }
 
 /// Why a request is refused before anything is journaled.
@@ -64,6 +65,10 @@ pub enum Rejection {
     UnknownExecution(ExecutionId),
     #[error("the execution has ended: {}", .0.as_str())]
     Ended(ExecutionStatus),
+    #[error("its outcome is decided: what was completed is being undone, or `finally` runs")]
+    OutcomeDecided(ExecutionId),
+    #[error("only a FAILED or TIMEOUT execution can be resumed, this one is {}", .0.as_str())]
+    NotResumable(ExecutionStatus),
 }
 
 impl Partition {
@@ -76,11 +81,23 @@ impl Partition {
                 Some(Earlier::Other(execution)) => Err(Rejection::Conflict(execution)),
                 None => Ok(Entry::Submitted(submitted)),
             },
-            Request::Cancel { execution, reason } => {
+            Request::Cancel { execution, reason, by, compensate } => {
                 let found = self.execution(execution).ok_or(Rejection::UnknownExecution(execution))?;
-                match found.status() {
-                    status if status.is_terminal() => Err(Rejection::Ended(status)),
-                    _ => Ok(Entry::CancelRequested(CancelRequested { execution, reason })),
+                match found.phase {
+                    Phase::Ended(status) => Err(Rejection::Ended(status)),
+                    Phase::Compensating(_) | Phase::Finalizing(_) => Err(Rejection::OutcomeDecided(execution)),
+                    Phase::Running | Phase::Aggregating | Phase::Stopping(_) => {
+                        Ok(Entry::CancelRequested(CancelRequested { execution, reason, by, compensate }))
+                    }
+                }
+            }
+            Request::Resume(resumed) => {
+                let execution = resumed.execution;
+                let found = self.execution(execution).ok_or(Rejection::UnknownExecution(execution))?;
+                if found.is_resumable() {
+                    Ok(Entry::Resumed(resumed))
+                } else {
+                    Err(Rejection::NotResumable(found.status()))
                 }
             }
         }
@@ -217,7 +234,8 @@ impl Partition {
         let mut fold = Fold::new(position, at, &mut effects);
         execution.alarms.arm(execution.deadline(), Alarm::Deadline);
         execution.record(&mut fold, What::Started);
-        match execution.unroutable() {
+        execution.take_over();
+        match execution.routings[0].unroutable(execution.plan()) {
             Some(reason) => execution.refuse(&mut fold, &reason),
             None => {
                 execution.record(&mut fold, What::Planned);
@@ -238,7 +256,7 @@ impl Partition {
         let Some(execution) = self.executions.get_mut(&id) else {
             return ignored(Ignored::UnknownExecution);
         };
-        if execution.status().is_terminal() {
+        if execution.status().is_terminal() && !matches!(entry, Entry::Resumed(_)) {
             return ignored(Ignored::Ended);
         }
         execution.clock = execution.clock.max(at);
@@ -275,6 +293,9 @@ impl Execution {
             }
             (Origin::Result(capability), Entry::ClaimHeld(e)) => self.admits(&e.task, &e.token, e.ordinal, capability),
             (Origin::Result(capability), Entry::Expired(e)) => self.admits(&e.task, &e.token, e.ordinal, capability),
+            (Origin::Result(capability), Entry::TaskStarted(e)) => {
+                self.admits(&e.task, &e.token, e.ordinal, capability)
+            }
             (Origin::Result(_) | Origin::Control, _) => return self.apply_control(fold, entry),
         };
         let step = match admitted {
@@ -286,13 +307,18 @@ impl Execution {
             Entry::TaskFailed(entry) => self.failed(fold, step, entry),
             Entry::ClaimHeld(entry) => self.found_held(fold, step, &entry),
             Entry::Expired(entry) => self.expired(fold, step, &entry),
+            Entry::TaskStarted(entry) => self.task_started(step, &entry),
             _ => Outcome::Ignored(Ignored::Forbidden),
         }
     }
 
     fn apply_control(&mut self, fold: &mut Fold<'_>, entry: Entry) -> Outcome {
         match entry {
-            Entry::CancelRequested(_) => self.cancel(fold),
+            Entry::CancelRequested(CancelRequested { by, reason, compensate, .. }) => {
+                let request = CancelRequest { at: fold.at, by, reason, compensate };
+                self.cancel(fold, request)
+            }
+            Entry::Resumed(entry) => self.resume(fold, *entry),
             Entry::TimerFired(TimerFired { timer, .. }) => match Alarm::from_timer(&timer, &self.plan) {
                 Some(alarm) => self.fire(fold, alarm),
                 None => Outcome::Ignored(Ignored::UnknownStep),
@@ -300,27 +326,17 @@ impl Execution {
             Entry::Reissued(entry) => self.reissued(fold, &entry),
             Entry::Evaluated(entry) => self.evaluated(fold, entry),
             Entry::Unrenderable(entry) => self.unrenderable(fold, &entry),
+            Entry::Unpublishable(entry) => self.not_published(fold, &entry.task, entry.error),
             Entry::ClaimAbandoned(entry) => self.abandoned(fold, &entry),
             Entry::Epoch(_)
             | Entry::Scanned(_)
             | Entry::Submitted(_)
+            | Entry::TaskStarted(_)
             | Entry::TaskSucceeded(_)
             | Entry::TaskFailed(_)
             | Entry::ClaimHeld(_)
             | Entry::Expired(_) => Outcome::Ignored(Ignored::Forbidden),
         }
-    }
-
-    /// Why the submission's routes do not fit its definition.
-    fn unroutable(&self) -> Option<String> {
-        if self.submitted.routes.len() != self.plan.steps.len() {
-            return Some("the submission does not route every step of its definition".to_owned());
-        }
-        let unrouted = self.plan.indices().find(|&step| {
-            self.agent(step).is_none()
-                && !matches!(self.plan.planned(step).work, millstream_model::plan::Work::FanIn { .. })
-        })?;
-        Some(format!("the submission names no agent for step {}", self.plan.step(unrouted).id))
     }
 }
 

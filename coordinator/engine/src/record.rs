@@ -8,6 +8,7 @@ use millstream_model::plan::StepIndex;
 use millstream_model::position::EventId;
 use millstream_model::time::Timestamp;
 use millstream_model::trace::SpanId;
+use millstream_model::view::{ExecutionError, ExecutionStatus, FanOutView, PartialResult, ResumeView};
 
 use crate::step::Skip;
 
@@ -37,28 +38,79 @@ pub(crate) enum What {
     Completed(Subject, Option<Box<Ran>>),
     Failed(Subject, Option<Box<Ran>>, Box<StepError>),
     Retrying(Subject, Option<Box<Ran>>, Box<Retrying>),
-    Cancelled(Subject, Option<Box<Ran>>),
+    Cancelled(Subject, Option<Box<Ran>>, Cancel),
+    /// The attempts are used up; what the definition provides for that takes their place.
+    FellBack(Subject, Option<Box<Ran>>, Box<StepError>),
     Skipped(StepIndex, Skip),
-    FanOutStarted(StepIndex),
-    FanOutCompleted(StepIndex),
+    FanOutStarted(StepIndex, u32),
+    FanOutCompleted(StepIndex, FanOutView),
     Aggregated,
-    Ended,
+    CancelRequested(Box<CancelRequest>),
+    /// Undoing what was completed begins, with this many effects.
+    Compensating(u32),
+    CompensationScheduled(Subject),
+    Compensated(Subject, Option<Box<Ran>>),
+    CompensationRetrying(Subject, Option<Box<Ran>>, Box<Retrying>),
+    CompensationFailed(Subject, Option<Box<Ran>>, Box<StepError>),
+    Resumed(Box<ResumeView>),
+    Ended(Box<End>),
+}
+
+/// How an execution ended.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub status: ExecutionStatus,
+    pub partial: bool,
+    pub failure: Option<ExecutionError>,
+    pub result: Option<PartialResult>,
+    /// How many effects were undone, and how many stand though they should not.
+    pub compensated: u32,
+    pub uncompensated: u32,
+}
+
+/// How an attempt came to its early end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// It waited for its next attempt.
+    NotRunning,
+    /// Its worker stopped it, or never started it.
+    Acknowledged,
+    /// Its worker did not answer within the grace.
+    Forced,
+}
+
+/// Who asked for a cancel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CancelRequest {
+    pub at: Timestamp,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    pub compensate: bool,
 }
 
 impl What {
     pub(crate) fn ran(&self) -> Option<&Ran> {
         match self {
-            Self::Completed(_, ran) | Self::Failed(_, ran, _) | Self::Retrying(_, ran, _) | Self::Cancelled(_, ran) => {
-                ran.as_deref()
-            }
+            Self::Completed(_, ran)
+            | Self::Failed(_, ran, _)
+            | Self::Retrying(_, ran, _)
+            | Self::Cancelled(_, ran, _)
+            | Self::FellBack(_, ran, _)
+            | Self::Compensated(_, ran)
+            | Self::CompensationRetrying(_, ran, _)
+            | Self::CompensationFailed(_, ran, _) => ran.as_deref(),
             Self::Started
             | Self::Planned
             | Self::Scheduled(_)
             | Self::Skipped(..)
-            | Self::FanOutStarted(_)
-            | Self::FanOutCompleted(_)
+            | Self::FanOutStarted(..)
+            | Self::FanOutCompleted(..)
             | Self::Aggregated
-            | Self::Ended => None,
+            | Self::CancelRequested(_)
+            | Self::Compensating(_)
+            | Self::CompensationScheduled(_)
+            | Self::Resumed(_)
+            | Self::Ended(_) => None,
         }
     }
 }

@@ -3,8 +3,9 @@
 use millstream_model::entry::{Entry, Evaluation, Timer};
 use millstream_model::payload::Payload;
 use millstream_model::task::TaskKey;
-use millstream_model::view::Held;
+use millstream_model::view::{ExecutionPhase, Held};
 
+use crate::activation::{self, Role};
 use crate::effect::{Effect, Evaluate, TaskRef};
 use crate::execution::Execution;
 use crate::outcome::Outcome;
@@ -16,9 +17,16 @@ pub fn entry(entry: &Entry) -> String {
         Entry::Epoch(e) => format!("epoch {} of {}, fold revision {}", e.epoch, e.node, e.fold_rev),
         Entry::Scanned(e) => format!("scanned by {} in epoch {}", e.node, e.epoch),
         Entry::Submitted(e) => format!("submitted {} as {}", e.workflow, e.execution),
-        Entry::CancelRequested(e) => match &e.reason {
-            Some(reason) => format!("cancel requested: {reason}"),
-            None => "cancel requested".to_owned(),
+        Entry::CancelRequested(e) => {
+            let what = if e.compensate { "cancel and compensation requested" } else { "cancel requested" };
+            match &e.reason {
+                Some(reason) => format!("{what}: {reason}"),
+                None => what.to_owned(),
+            }
+        }
+        Entry::Resumed(e) => match &e.reason {
+            Some(reason) => format!("resumed: {reason}"),
+            None => "resumed".to_owned(),
         },
         Entry::TimerFired(e) => format!("timer fired: {}", timer(&e.timer)),
         Entry::Reissued(e) => format!("reissued {}", key(&e.task)),
@@ -32,6 +40,8 @@ pub fn entry(entry: &Entry) -> String {
             }
         }
         Entry::Unrenderable(e) => format!("unrenderable {}: {}", key(&e.task), e.reason),
+        Entry::Unpublishable(e) => format!("unpublishable {}: {} {}", key(&e.task), e.error.code, e.error.message),
+        Entry::TaskStarted(e) => format!("started {} ordinal {}", key(&e.task), e.ordinal),
         Entry::ClaimAbandoned(e) => format!("claim abandoned {} ordinal {}", key(&e.task), e.ordinal),
         Entry::TaskSucceeded(e) => format!("succeeded {} ordinal {}", key(&e.task), e.run.ordinal),
         Entry::TaskFailed(e) => {
@@ -66,7 +76,7 @@ pub fn effect(execution: &Execution, effect: &Effect) -> String {
             format!("evaluate the aggregate of {}", execution.plan().step(*step).id)
         }
         Effect::Evaluate(Evaluate::Output(_)) => "evaluate the output".to_owned(),
-        Effect::Cancel(_) => "cancel what runs".to_owned(),
+        Effect::Cancel { below, .. } => format!("cancel activations below {below}"),
         Effect::End(_) => format!("end {}", execution.status().as_str()),
     }
 }
@@ -80,6 +90,10 @@ pub fn alarm(execution: &Execution, alarm: Alarm) -> String {
 pub fn execution(execution: &Execution) -> String {
     let view = execution.view();
     let mut text = view.status.as_str().to_owned();
+    if !matches!(view.phase, ExecutionPhase::Running | ExecutionPhase::Ended) {
+        text.push(' ');
+        text.push_str(view.phase.as_str());
+    }
     if view.partial {
         text.push_str(" partial");
     }
@@ -103,6 +117,15 @@ pub fn execution(execution: &Execution) -> String {
             text.push_str(": ");
             text.push_str(reason);
         }
+        if step.fallbacks > 0 {
+            text.push_str(&format!(", {} fallbacks", step.fallbacks));
+        }
+    }
+    for effect in &view.effects {
+        text.push_str(&format!("\neffect {}{} {}", effect.step_id, index(effect.item), effect.state.as_str()));
+        if let Some(error) = effect.compensation.as_ref().and_then(|compensation| compensation.error.as_ref()) {
+            text.push_str(&format!(" {}: {}", error.code, error.message));
+        }
     }
     text
 }
@@ -124,15 +147,34 @@ fn timer(timer: &Timer) -> String {
         Timer::Grace => "grace".to_owned(),
         Timer::Backoff { step, item, attempt, .. } => format!("backoff {}{} #{attempt}", step, index(*item)),
         Timer::Claim { step, item, ordinal, .. } => format!("claim {}{} #{ordinal}", step, index(*item)),
+        Timer::ScheduleToStart { step, item, attempt, .. } => {
+            format!("schedule to start {}{} #{attempt}", step, index(*item))
+        }
+        Timer::ScheduleToClose { step, item, .. } => format!("schedule to close {}{}", step, index(*item)),
     }
 }
 
 fn task_ref(execution: &Execution, task: &TaskRef) -> String {
-    format!("{}{} #{}", execution.plan().step(task.step).id, index(task.item), task.attempt)
+    let step = &execution.plan().step(task.step).id;
+    format!("{step}{} #{}{}", index(task.item), task.attempt, role(task.activation))
 }
 
 fn key(key: &TaskKey) -> String {
-    format!("{}{} #{}", key.step, index(key.item), key.attempt)
+    format!("{}{} #{}{}", key.step, index(key.item), key.attempt, role(key.activation))
+}
+
+/// Anything but the first run says what it is.
+fn role(activation: u32) -> String {
+    let name = match activation::role(activation) {
+        Some(Role::Run) => "",
+        Some(Role::Fallback) => " fallback",
+        Some(Role::Compensation) => " compensation",
+        None => " unknown",
+    };
+    match activation::round(activation) {
+        0 => name.to_owned(),
+        round => format!("{name} round {round}"),
+    }
 }
 
 fn index(item: Option<u32>) -> String {

@@ -1,7 +1,8 @@
 //! What workers and the owner report about attempts.
 
 use millstream_model::entry::{
-    ClaimAbandoned, ClaimHeld, Evaluated, Evaluation, Expired, Reissued, Run, TaskFailed, TaskSucceeded, Unrenderable,
+    ClaimAbandoned, ClaimHeld, Evaluated, Evaluation, Expired, Reissued, Run, TaskFailed, TaskStarted, TaskSucceeded,
+    Unrenderable,
 };
 use millstream_model::error::{ErrorCode, StepError};
 use millstream_model::ids::Capability;
@@ -10,6 +11,7 @@ use millstream_model::plan::StepIndex;
 use millstream_model::task::TaskKey;
 use millstream_model::token::Token;
 
+use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Happening, Next, Outstanding};
 use crate::execution::{Execution, Fold, Phase};
 use crate::outcome::{Ignored, Outcome};
@@ -27,29 +29,48 @@ impl Execution {
         capability: &Capability,
     ) -> Result<StepIndex, Ignored> {
         let step = self.plan.find(&task.step).ok_or(Ignored::UnknownStep)?;
-        if self.agent(step).is_none_or(|agent| agent.capability != *capability) {
+        if self.agent_of(step, task.activation).is_none_or(|agent| agent.capability != *capability) {
             return Err(Ignored::Forbidden);
         }
         let expected = self.submitted.secret.token(&task.step, task.item, task.activation, task.attempt);
-        if expected != *token || !(task.attempt..=self.policy(step).max_attempts()).contains(&ordinal) {
+        let max = self.policy(step, task.activation).max_attempts();
+        if expected != *token || !(task.attempt..=max).contains(&ordinal) {
             return Err(Ignored::WrongToken);
         }
         Ok(step)
     }
 
+    /// A worker is about to run the task: its start is in time.
+    pub(crate) fn task_started(&mut self, step: StepIndex, entry: &TaskStarted) -> Outcome {
+        match self.current(step, &entry.task, entry.ordinal) {
+            Ok((subject, Attempt::Outstanding(current))) if entry.ordinal >= current.number => {
+                self.alarms.disarm_start(step, subject.item);
+                self.note_ordinal(&subject);
+                Outcome::Accepted
+            }
+            Ok((_, Attempt::Outstanding(_) | Attempt::BackingOff { .. } | Attempt::Due { .. })) => {
+                Outcome::Ignored(Ignored::Stale)
+            }
+            Err(reason) => Outcome::Ignored(reason),
+        }
+    }
+
     pub(crate) fn succeeded(&mut self, fold: &mut Fold<'_>, step: StepIndex, entry: TaskSucceeded) -> Outcome {
         let subject = match self.current(step, &entry.task, entry.run.ordinal) {
-            Ok((subject, attempt)) => match attempt.next(Happening::Succeeded, self.policy(step).max_attempts()) {
+            Ok((subject, attempt)) => match attempt.next(Happening::Succeeded, self.max_attempts(&subject)) {
                 Next::Complete => subject,
                 next => return stale(next),
             },
             Err(reason) => return Outcome::Ignored(reason),
         };
         let ran = Box::new(Ran::of(&entry.run, entry.metrics));
-        let state = self.step_mut(step);
-        state.attempts = state.attempts.max(entry.run.ordinal);
+        self.note_ordinal(&subject);
+        if is_compensation(&subject) {
+            self.compensated(fold, subject, Some(ran));
+            return Outcome::Accepted;
+        }
         match subject.item {
-            Some(item) => self.complete_item(fold, subject, item, entry.output, ran),
+            Some(item) => self.complete_item(fold, subject, item, entry.output, Some(ran)),
             None => self.settle_attempt(fold, subject, Settlement::Completed(Output::One(entry.output)), Some(ran)),
         }
         self.go_on(fold);
@@ -57,7 +78,8 @@ impl Execution {
     }
 
     pub(crate) fn failed(&mut self, fold: &mut Fold<'_>, step: StepIndex, entry: TaskFailed) -> Outcome {
-        let happening = Happening::Failed { ordinal: entry.run.ordinal, retryable: self.retries(step, &entry.error) };
+        let retryable = self.retries(step, entry.task.activation, &entry.error);
+        let happening = Happening::Failed { ordinal: entry.run.ordinal, retryable };
         self.fails(fold, step, &entry.task, happening, entry.error, Some(&entry.run))
     }
 
@@ -70,12 +92,51 @@ impl Execution {
 
     /// The owner could not build the input.
     pub(crate) fn unrenderable(&mut self, fold: &mut Fold<'_>, entry: &Unrenderable) -> Outcome {
-        let Some(step) = self.plan.find(&entry.task.step) else {
+        let error = StepError::new(ErrorCode::InvalidInput, format!("input_map: {}", entry.reason));
+        self.not_published(fold, &entry.task, error)
+    }
+
+    /// The attempt cannot be published.
+    pub(crate) fn not_published(&mut self, fold: &mut Fold<'_>, task: &TaskKey, error: StepError) -> Outcome {
+        let Some(step) = self.plan.find(&task.step) else {
             return Outcome::Ignored(Ignored::UnknownStep);
         };
-        let error = StepError::new(ErrorCode::InvalidInput, format!("input_map: {}", entry.reason));
-        let happening = Happening::Failed { ordinal: entry.task.attempt, retryable: false };
-        self.fails(fold, step, &entry.task, happening, error, None)
+        let happening = Happening::Failed { ordinal: task.attempt, retryable: false };
+        self.fails(fold, step, task, happening, error, None)
+    }
+
+    /// The task was not started in time.
+    pub(crate) fn start_overdue(
+        &mut self,
+        fold: &mut Fold<'_>,
+        step: StepIndex,
+        item: Option<u32>,
+        activation: u32,
+        attempt: u32,
+    ) -> Outcome {
+        let limit = self.plan.step(step).schedule_to_start_ms.unwrap_or_default();
+        let error = StepError::new(ErrorCode::Timeout, format!("no worker started the task within {limit} ms"));
+        let task = self.task_key(&self.task_ref(step, item, activation, attempt));
+        self.fails(fold, step, &task, Happening::TimeUp, error, None)
+    }
+
+    /// The attempts took too long together.
+    pub(crate) fn close_overdue(
+        &mut self,
+        fold: &mut Fold<'_>,
+        step: StepIndex,
+        item: Option<u32>,
+        activation: u32,
+    ) -> Outcome {
+        let limit = self.plan.step(step).schedule_to_close_ms.unwrap_or_default();
+        let error = StepError::new(ErrorCode::Timeout, format!("all attempts together took longer than {limit} ms"));
+        let number = match self.attempt(step, item, activation) {
+            Ok(Attempt::Outstanding(Outstanding { number, .. })) => number,
+            Ok(Attempt::BackingOff { next } | Attempt::Due { next }) => next.saturating_sub(1),
+            Err(reason) => return Outcome::Ignored(reason),
+        };
+        let task = self.task_key(&self.task_ref(step, item, activation, number));
+        self.fails(fold, step, &task, Happening::TimeUp, error, None)
     }
 
     /// A redelivery found the claim of its ordinal taken: wait for its holder.
@@ -84,14 +145,14 @@ impl Execution {
             Ok(current) => current,
             Err(reason) => return Outcome::Ignored(reason),
         };
-        let max = self.policy(step).max_attempts();
+        let max = self.max_attempts(&subject);
         match attempt.next(Happening::HeldByOther { ordinal: entry.ordinal }, max) {
             Next::Hold { ordinal } => {
                 let outstanding = Outstanding { number: ordinal, since: fold.at, held: true };
-                self.set_attempt(step, subject.item, Attempt::Outstanding(outstanding));
-                let state = self.step_mut(step);
-                state.attempts = state.attempts.max(ordinal);
-                let due = entry.claimed_at.min(fold.at).plus_millis(self.timeout_ms(step) + CLAIM_GRACE_MS);
+                self.set_attempt(step, subject.item, subject.activation, Attempt::Outstanding(outstanding));
+                self.note_ordinal(&subject);
+                let timeout_ms = self.timeout_ms(step, subject.activation);
+                let due = entry.claimed_at.min(fold.at).plus_millis(timeout_ms.saturating_add(CLAIM_GRACE_MS));
                 let alarm = Alarm::Claim { step, item: subject.item, activation: subject.activation, ordinal };
                 self.alarms.disarm_attempt(step, subject.item);
                 self.alarms.arm(due, alarm);
@@ -126,7 +187,7 @@ impl Execution {
     ) -> Outcome {
         let task = self.task_key(&self.task_ref(step, item, activation, ordinal));
         let error = StepError::new(ErrorCode::Lost, format!("the worker of attempt {ordinal} vanished"));
-        let happening = Happening::Lost { ordinal, retryable: self.retries(step, &error) };
+        let happening = Happening::Lost { ordinal, retryable: self.retries(step, activation, &error) };
         self.fails(fold, step, &task, happening, error, None)
     }
 
@@ -140,8 +201,9 @@ impl Execution {
             Err(reason) => return Outcome::Ignored(reason),
         };
         let happening = Happening::Reissued { attempt: entry.task.attempt };
-        match attempt.next(happening, self.policy(step).max_attempts()) {
+        match attempt.next(happening, self.max_attempts(&subject)) {
             Next::Publish { number } => {
+                self.counts.reissues = self.counts.reissues.saturating_add(1);
                 self.publish(fold, step, subject.item, subject.activation, number);
                 Outcome::Accepted
             }
@@ -158,19 +220,20 @@ impl Execution {
         activation: u32,
         attempt: u32,
     ) -> Outcome {
-        let (current, state) = match self.attempt(step, item) {
-            Ok(current) => current,
+        let state = match self.attempt(step, item, activation) {
+            Ok(state) => state,
             Err(reason) => return Outcome::Ignored(reason),
         };
-        let max = self.policy(step).max_attempts();
+        let max = self.policy(step, activation).max_attempts();
         match state.next(Happening::BackoffElapsed { attempt }, max) {
-            Next::Due { next } if current == activation => {
-                match item {
-                    Some(_) => {
-                        self.set_attempt(step, item, Attempt::Due { next });
-                        self.fill_fan_out(fold, step);
-                    }
-                    None => self.make_due(step, next),
+            Next::Due { next } => {
+                if activation::role(activation) == Some(Role::Compensation) {
+                    self.publish(fold, step, item, activation, next);
+                } else if item.is_some() {
+                    self.set_attempt(step, item, activation, Attempt::Due { next });
+                    self.fill_fan_out(fold, step);
+                } else {
+                    self.make_due(step, next);
                 }
                 self.go_on(fold);
                 Outcome::Accepted
@@ -181,6 +244,9 @@ impl Execution {
 
     /// The owner evaluated what reads values that are not in the state.
     pub(crate) fn evaluated(&mut self, fold: &mut Fold<'_>, entry: Evaluated) -> Outcome {
+        if entry.round != self.round() {
+            return Outcome::Ignored(Ignored::Stale);
+        }
         let Some(id) = &entry.step else {
             if self.phase != Phase::Aggregating {
                 return Outcome::Ignored(Ignored::Stale);
@@ -219,7 +285,7 @@ impl Execution {
         use crate::effect::Effect;
         let mut owed: Vec<Effect> = self.evaluations().into_iter().map(Effect::Evaluate).collect();
         if matches!(self.phase, Phase::Stopping(_)) {
-            owed.push(Effect::Cancel(self.id()));
+            owed.push(Effect::Cancel { execution: self.id(), below: self.cancelled_below() });
         }
         owed
     }
@@ -228,7 +294,7 @@ impl Execution {
     pub fn evaluations(&self) -> Vec<crate::effect::Evaluate> {
         let mut owed: Vec<_> = self
             .plan
-            .indices()
+            .all()
             .filter_map(|step| match self.step(step).state {
                 State::Evaluating(what) => Some(self.evaluate_of(step, what)),
                 State::Pending { .. }
@@ -258,24 +324,38 @@ impl Execution {
             Happening::Succeeded
             | Happening::HeldByOther { .. }
             | Happening::BackoffElapsed { .. }
-            | Happening::Reissued { .. } => task.attempt,
+            | Happening::Reissued { .. }
+            | Happening::TimeUp => task.attempt,
         };
         let (subject, attempt) = match self.current(step, task, ordinal) {
             Ok(current) => current,
             Err(reason) => return Outcome::Ignored(reason),
         };
         let ran = run.map(|run| Box::new(Ran::of(run, None)));
-        match attempt.next(happening, self.policy(step).max_attempts()) {
-            Next::BackOff { failed } if self.phase == Phase::Running && !self.is_closed(subject) => {
+        match attempt.next(happening, self.max_attempts(&subject)) {
+            Next::BackOff { failed } if !self.is_closed(subject) => {
+                self.note_ordinal(&subject);
+                self.note_failure(&subject, &error);
                 self.back_off(fold, subject, failed, error, ran);
             }
-            Next::Fail | Next::BackOff { .. } => self.fail_for_good(fold, subject, error, ran),
+            Next::Fail | Next::BackOff { .. } => {
+                self.note_ordinal(&subject);
+                self.note_failure(&subject, &error);
+                self.fail_for_good(fold, subject, error, ran);
+            }
             next => return stale(next),
         }
-        let state = self.step_mut(step);
-        state.attempts = state.attempts.max(ordinal);
         self.go_on(fold);
         Outcome::Accepted
+    }
+
+    /// Of an attempt that came to an early end nobody knows whether it had its effect.
+    fn note_failure(&mut self, subject: &Subject, error: &StepError) {
+        if !is_compensation(subject)
+            && matches!(error.code, ErrorCode::Timeout | ErrorCode::Lost | ErrorCode::Cancelled)
+        {
+            self.note_doubt(subject.step, subject.item, subject.activation);
+        }
     }
 
     fn back_off(
@@ -287,29 +367,49 @@ impl Execution {
         ran: Option<Box<Ran>>,
     ) {
         let Subject { step, item, activation, .. } = subject;
+        let delay_ms = self.policy(step, activation).delay_ms(failed, self.id(), &self.plan.step(step).id, item);
+        let next = failed + 1;
+        self.forget_attempt(step, item);
+        self.set_attempt(step, item, activation, Attempt::BackingOff { next });
+        let alarm = Alarm::Backoff { step, item, activation, attempt: next };
+        self.alarms.arm(fold.at.plus_millis(delay_ms), alarm);
+        self.counts.retries = self.counts.retries.saturating_add(1);
+        let retrying = Box::new(Retrying { error, delay_ms, next_attempt: next });
+        if is_compensation(&subject) {
+            self.record(fold, What::CompensationRetrying(subject, ran, retrying));
+            return;
+        }
         if let Some(ran) = &ran {
             self.note_run(step, ran);
         }
-        let delay_ms = self.policy(step).delay_ms(failed, self.id(), &self.plan.step(step).id, item);
-        let next = failed + 1;
-        self.forget_attempt(step, item);
-        self.set_attempt(step, item, Attempt::BackingOff { next });
-        if item.is_none() {
-            self.ready.remove(&step);
-        }
-        let alarm = Alarm::Backoff { step, item, activation, attempt: next };
-        self.alarms.arm(fold.at.plus_millis(delay_ms), alarm);
-        self.record(fold, What::Retrying(subject, ran, Box::new(Retrying { error, delay_ms, next_attempt: next })));
+        let state = self.step_mut(step);
+        state.retries = state.retries.saturating_add(1);
+        self.record(fold, What::Retrying(subject, ran, retrying));
         if item.is_some() {
             self.fill_fan_out(fold, step);
+        } else {
+            self.ready.remove(&step);
         }
     }
 
+    /// No attempt is left: the fallback takes their place, or the step or item has failed.
     fn fail_for_good(&mut self, fold: &mut Fold<'_>, subject: Subject, error: StepError, ran: Option<Box<Ran>>) {
+        if is_compensation(&subject) {
+            self.compensation_failed(fold, subject, error, ran);
+            return;
+        }
         let stopping = matches!(self.phase, Phase::Stopping(_));
+        let cancelled = stopping && error.code == ErrorCode::Cancelled;
+        if cancelled && let Some(cancel) = &mut self.cancel {
+            cancel.acknowledged = cancel.acknowledged.saturating_add(1);
+        }
+        if let Some(way) = self.fallback_for(&subject, &error) {
+            self.fall_back(fold, subject, way, error, ran);
+            return;
+        }
         match subject.item {
             Some(item) => self.fail_item(fold, subject, item, error, ran),
-            None if stopping && error.code == ErrorCode::Cancelled => {
+            None if cancelled => {
                 self.settle_attempt(fold, subject, Settlement::Cancelled { outputs: None }, ran);
             }
             None => self.settle_attempt(fold, subject, Settlement::Failed { error, outputs: None }, ran),
@@ -326,16 +426,31 @@ impl Execution {
 
     /// The step or item a report is about, if it is of the current activation.
     fn current(&self, step: StepIndex, task: &TaskKey, ordinal: u32) -> Result<(Subject, Attempt), Ignored> {
-        let (activation, attempt) = self.attempt(step, task.item)?;
-        if activation != task.activation {
-            return Err(Ignored::Stale);
-        }
-        Ok((Subject { step, item: task.item, activation, attempt: ordinal }, attempt))
+        let attempt = self.attempt(step, task.item, task.activation)?;
+        Ok((Subject { step, item: task.item, activation: task.activation, attempt: ordinal }, attempt))
     }
 
-    fn retries(&self, step: StepIndex, error: &StepError) -> bool {
-        self.phase == Phase::Running && self.policy(step).retries(error)
+    /// The ordinal is known to have been started.
+    fn note_ordinal(&mut self, subject: &Subject) {
+        if is_compensation(subject) {
+            self.saga.note_ordinal(subject.attempt);
+        } else {
+            let state = self.step_mut(subject.step);
+            state.attempts = state.attempts.max(subject.attempt);
+        }
     }
+
+    fn max_attempts(&self, subject: &Subject) -> u32 {
+        self.policy(subject.step, subject.activation).max_attempts()
+    }
+
+    fn retries(&self, step: StepIndex, activation: u32, error: &StepError) -> bool {
+        self.repeats(activation) && self.policy(step, activation).retries(error)
+    }
+}
+
+fn is_compensation(subject: &Subject) -> bool {
+    activation::role(subject.activation) == Some(Role::Compensation)
 }
 
 fn stale(next: Next) -> Outcome {

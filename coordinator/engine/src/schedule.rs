@@ -7,23 +7,33 @@ use millstream_model::definition::{OnFailure, Require};
 use millstream_model::error::{ErrorCode, StepError};
 use millstream_model::plan::{StepIndex, Work};
 
+use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::effect::{Effect, Evaluate};
 use crate::execution::{Execution, Fold, Phase, Verdict};
 use crate::fan_out::FanOut;
-use crate::record::{Ran, Subject, What};
-use crate::scope::{Missing, Unfit, Values};
-use crate::step::{Evaluating, Output, Settlement, Skip, Start, State};
+use crate::record::{Cancel, Ran, Subject, What};
+use crate::scope::{Missing, Seen, Unfit, Values};
+use crate::step::{Cause, Evaluating, Output, Settlement, Skip, Start, State};
 
 impl Execution {
-    /// Starts what may start at submission.
+    /// Starts what may start at the beginning of this phase.
     pub(crate) fn begin(&mut self, fold: &mut Fold<'_>) {
-        for step in self.plan.indices() {
-            if matches!(self.step(step).state, State::Pending { missing: 0 }) {
+        for step in self.plan.all() {
+            if self.runs(step) && matches!(self.step(step).state, State::Pending { missing: 0 }) {
                 self.consider(fold, step);
             }
         }
         self.advance(fold);
+    }
+
+    /// Whether this phase runs the step.
+    fn runs(&self, step: StepIndex) -> bool {
+        match self.phase {
+            Phase::Running => !self.plan.is_finally(step),
+            Phase::Finalizing(_) => self.plan.is_finally(step),
+            Phase::Aggregating | Phase::Stopping(_) | Phase::Compensating(_) | Phase::Ended(_) => false,
+        }
     }
 
     /// Considers the dependents of what was settled, fills free slots, and ends the execution when all is settled.
@@ -32,7 +42,7 @@ impl Execution {
             while let Some(settled) = fold.settled.pop_front() {
                 self.release_dependents(fold, settled);
             }
-            if self.phase != Phase::Running {
+            if !self.starts_steps() {
                 return;
             }
             self.fill_slots(fold);
@@ -40,7 +50,7 @@ impl Execution {
                 break;
             }
         }
-        if self.unsettled == 0 {
+        if self.unsettled == 0 && self.starts_steps() {
             self.conclude(fold);
         }
     }
@@ -48,9 +58,10 @@ impl Execution {
     fn release_dependents(&mut self, fold: &mut Fold<'_>, settled: StepIndex) {
         let plan = self.plan.clone();
         for &dependent in &plan.planned(settled).dependents {
+            let runs = self.runs(dependent);
             if let State::Pending { missing } = &mut self.step_mut(dependent).state {
                 *missing = missing.saturating_sub(1);
-                if *missing == 0 && self.phase == Phase::Running {
+                if *missing == 0 && runs {
                     self.consider(fold, dependent);
                 }
             }
@@ -68,7 +79,7 @@ impl Execution {
             self.expand(fold, step);
             return;
         };
-        match self.scope(condition.reads(), None, &Values::Inline) {
+        match self.scope(condition.reads(), Seen::default(), &Values::Inline) {
             Ok(scope) => {
                 let holds = condition.evaluate(&scope).map_err(Unfit::from);
                 self.decide_condition(fold, step, holds);
@@ -84,16 +95,24 @@ impl Execution {
         for &dependency in &self.plan.planned(step).depends_on {
             match self.step(dependency).settlement()? {
                 Settlement::Completed(_) => {}
-                Settlement::Skipped(Skip::Condition | Skip::NotCompleted(_)) => {
+                Settlement::Skipped(Skip::Condition | Skip::Fallback | Skip::NotCompleted(_)) => {
                     not_completed.get_or_insert(dependency);
                 }
                 Settlement::Failed { .. } if !self.plan.step(dependency).critical && !requires_completed => {}
                 Settlement::Failed { .. }
                 | Settlement::Skipped(Skip::Upstream(_) | Skip::Ended)
-                | Settlement::Cancelled { .. } => return Some(Skip::Upstream(dependency)),
+                | Settlement::Cancelled { .. } => return Some(Skip::Upstream(self.cause(dependency))),
             }
         }
         not_completed.filter(|_| requires_completed).map(Skip::NotCompleted)
+    }
+
+    /// Why what depends on this step does not run.
+    fn cause(&self, dependency: StepIndex) -> Cause {
+        match self.step(dependency).settlement() {
+            Some(Settlement::Skipped(Skip::Upstream(cause))) => Cause { through: dependency, ..*cause },
+            _ => Cause { through: dependency, first: dependency, status: self.step(dependency).status() },
+        }
     }
 
     pub(crate) fn decide_condition(&mut self, fold: &mut Fold<'_>, step: StepIndex, holds: Result<bool, Unfit>) {
@@ -108,7 +127,10 @@ impl Execution {
     fn expand(&mut self, fold: &mut Fold<'_>, step: StepIndex) {
         let plan = self.plan.clone();
         match &plan.planned(step).work {
-            Work::Single => self.make_ready(step, Start::Attempt { activation: 0, number: 1 }),
+            Work::Single => {
+                let activation = activation::number(self.round(), Role::Run);
+                self.make_ready(step, Start::Attempt { activation, number: 1 });
+            }
             Work::FanOut { .. } => match self.items(step, &Values::Inline) {
                 Ok(items) => self.decide_items(fold, step, items.map(|i| i.len())),
                 Err(Missing(_)) => self.ask(fold, step, Evaluating::Items),
@@ -150,15 +172,17 @@ impl Execution {
         }
     }
 
-    fn make_ready(&mut self, step: StepIndex, start: Start) {
+    pub(crate) fn make_ready(&mut self, step: StepIndex, start: Start) {
         self.step_mut(step).state = State::Ready(start);
         self.ready.insert(step);
     }
 
     /// A step whose backoff has elapsed waits for a slot again.
     pub(crate) fn make_due(&mut self, step: StepIndex, next: u32) {
-        self.set_attempt(step, None, Attempt::Due { next });
-        self.ready.insert(step);
+        if let State::Running { activation, .. } = self.step(step).state {
+            self.set_attempt(step, None, activation, Attempt::Due { next });
+            self.ready.insert(step);
+        }
     }
 
     fn fill_slots(&mut self, fold: &mut Fold<'_>) {
@@ -188,10 +212,12 @@ impl Execution {
                     .and_then(|f| f.concurrency)
                     .unwrap_or(self.defaults().fan_out_concurrency)
                     .max(1);
-                self.step_mut(step).state = State::FanningOut(Box::new(FanOut::new(items, concurrency)));
-                self.step_mut(step).scheduled_at = Some(fold.at);
+                let kept = self.step_mut(step).kept.take().filter(|kept| kept.len() == items as usize);
+                let fan_out = FanOut::new(items, concurrency, self.round(), kept);
+                self.step_mut(step).state = State::FanningOut(Box::new(fan_out));
+                self.step_mut(step).scheduled_at.get_or_insert(fold.at);
                 self.active.insert(step);
-                self.record(fold, What::FanOutStarted(step));
+                self.record(fold, What::FanOutStarted(step, items));
                 self.fill_fan_out(fold, step);
             }
             State::Pending { .. }
@@ -212,10 +238,19 @@ impl Execution {
     pub(crate) fn settle(&mut self, fold: &mut Fold<'_>, step: StepIndex, settlement: Settlement) {
         let activation = match self.step(step).state {
             State::Running { activation, .. } => activation,
-            _ => 0,
+            _ => activation::number(self.step(step).round, Role::Run),
         };
         let attempt = self.step(step).attempts.max(1);
         self.settle_attempt(fold, Subject { step, item: None, activation, attempt }, settlement, None);
+    }
+
+    /// How a step that is cancelled came to its end: `ran` when its worker reported it.
+    fn cancel_of(&self, step: StepIndex, ran: bool) -> Cancel {
+        match &self.step(step).state {
+            _ if ran => Cancel::Acknowledged,
+            State::Running { attempt: Attempt::Outstanding(_), .. } => Cancel::Forced,
+            _ => Cancel::NotRunning,
+        }
     }
 
     /// Ends a step. What follows from that is left to `advance`, except that a critical failure under `fail_fast`
@@ -231,10 +266,12 @@ impl Execution {
         if let Some(ran) = &ran {
             self.note_run(step, ran);
         }
-        if matches!(self.step(step).state, State::FanningOut(_)) {
-            self.record(fold, What::FanOutCompleted(step));
+        if let State::FanningOut(fan_out) = &self.step(step).state {
+            let view = fan_out.view();
+            self.step_mut(step).fan_out = Some(view);
+            self.record(fold, What::FanOutCompleted(step, view));
         }
-        self.forget_attempt(step, None);
+        self.forget_activation(step, None);
         self.active.remove(&step);
         self.ready.remove(&step);
         self.unsettled -= 1;
@@ -242,6 +279,10 @@ impl Execution {
 
         let failed = match &settlement {
             Settlement::Completed(_) => {
+                // Without a run there was no effect: a fallback's value, a fan-in, or items that count for themselves.
+                if ran.is_some() {
+                    self.note_effect(step, None, subject.activation);
+                }
                 self.record(fold, What::Completed(subject, ran));
                 None
             }
@@ -254,7 +295,8 @@ impl Execution {
                 None
             }
             Settlement::Cancelled { .. } => {
-                self.record(fold, What::Cancelled(subject, ran));
+                let how = self.cancel_of(step, ran.is_some());
+                self.record(fold, What::Cancelled(subject, ran, how));
                 None
             }
         };
@@ -268,13 +310,16 @@ impl Execution {
 
     /// What a failed step does to its execution.
     pub(crate) fn fail_over(&mut self, fold: &mut Fold<'_>, step: StepIndex, error: StepError) {
+        if self.plan.is_finally(step) {
+            return;
+        }
         self.partial = true;
         if self.phase != Phase::Running || !self.plan.step(step).critical {
             return;
         }
         let error = self.error_of(step, error);
         match self.plan.definition.on_failure {
-            OnFailure::FailFast => self.stop(fold, Verdict::Failed(error)),
+            OnFailure::FailFast | OnFailure::Compensate => self.stop(fold, Verdict::Failed(error)),
             OnFailure::Continue => {
                 self.failure.get_or_insert(error);
             }

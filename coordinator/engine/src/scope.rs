@@ -6,9 +6,11 @@ use std::sync::Arc;
 use millstream_model::expression::{EvaluationError, Field, Root, Scope};
 use millstream_model::limits::INLINE_MAX;
 use millstream_model::payload::{Body, Payload, PayloadRef};
+use millstream_model::plan::StepIndex;
+use millstream_model::view::ExecutionStatus;
 use serde_json::value::RawValue;
 
-use crate::execution::Execution;
+use crate::execution::{Execution, Phase};
 use crate::step::{Output, Outputs};
 
 /// Where values come from.
@@ -66,24 +68,28 @@ impl Values<'_> {
     /// The JSON text of a step's output.
     pub(crate) fn output(&self, output: &Output) -> Result<Arc<RawValue>, Missing> {
         match output {
-            Output::One(payload) => self.text(payload),
+            Output::One(payload) | Output::Whole(payload) => self.text(payload),
             Output::List(outputs) => self.list(outputs),
         }
     }
 }
 
+/// What an expression sees beside the execution.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Seen<'a> {
+    /// The element of a fan-out and its index.
+    pub item: Option<(u32, &'a Arc<RawValue>)>,
+    /// The step or item that is compensated.
+    pub own: Option<(StepIndex, Option<u32>)>,
+}
+
 impl Execution {
-    /// The values of `reads`. `item` is the element of a fan-out and its index.
-    pub(crate) fn scope(
-        &self,
-        reads: &BTreeSet<Root>,
-        item: Option<(u32, &Arc<RawValue>)>,
-        values: &Values<'_>,
-    ) -> Result<Scope, Missing> {
+    /// The values of `reads`.
+    pub(crate) fn scope(&self, reads: &BTreeSet<Root>, seen: Seen<'_>, values: &Values<'_>) -> Result<Scope, Missing> {
         let mut scope = Scope::default();
         let mut missing = None;
         for root in reads {
-            match self.root(root, item, values) {
+            match self.root(root, seen, values) {
                 Ok(Some(text)) => scope.insert(root.clone(), text),
                 Ok(None) => {}
                 Err(Missing(references)) => missing.get_or_insert_with(Vec::new).extend(references),
@@ -95,30 +101,70 @@ impl Execution {
         }
     }
 
-    fn root(
-        &self,
-        root: &Root,
-        item: Option<(u32, &Arc<RawValue>)>,
-        values: &Values<'_>,
-    ) -> Result<Option<Arc<RawValue>>, Missing> {
-        let (id, field) = match root {
+    fn root(&self, root: &Root, seen: Seen<'_>, values: &Values<'_>) -> Result<Option<Arc<RawValue>>, Missing> {
+        let (step, field) = match root {
             Root::Input => return values.text(&self.submitted.input).map(Some),
             Root::Context => return self.submitted.context.as_ref().map(|c| values.text(c)).transpose(),
-            Root::Item => return Ok(item.map(|(_, text)| text.clone())),
-            Root::Index => return Ok(item.map(|(index, _)| raw(index.to_string()))),
-            Root::Step(id, field) => (id, field),
+            Root::Item => return Ok(seen.item.map(|(_, text)| text.clone())),
+            Root::Index => return Ok(seen.item.map(|(index, _)| raw(index.to_string()))),
+            Root::Outcome => return self.outcome(values).map(Some),
+            Root::Own(Field::Output) => {
+                let output = seen.own.and_then(|own| self.own_output(own));
+                return output.map(|output| values.output(&output)).transpose();
+            }
+            Root::Own(field) => (seen.own.map(|(step, _)| step), field),
+            Root::Step(id, field) => (self.plan.find(id), field),
         };
-        let Some(step) = self.plan.find(id).map(|index| self.step(index)) else {
+        let Some(index) = step else {
             return Ok(None);
         };
+        let step = self.step(index);
         match field {
             Field::Output => step.output().map(|output| values.output(output)).transpose(),
-            Field::Status => Ok(Some(raw(format!("\"{}\"", step.status().as_str())))),
+            Field::Status => {
+                let status = self.status_of(index, &self.saga.undone_steps());
+                Ok(Some(raw(format!("\"{}\"", status.as_str()))))
+            }
             Field::Error => {
                 Ok(step.error().and_then(|error| serde_json::value::to_raw_value(error).ok()).map(Arc::from))
             }
             Field::Metrics => step.metrics.as_ref().map(|metrics| values.text(metrics)).transpose(),
         }
+    }
+}
+
+impl Execution {
+    /// The output of what is compensated.
+    pub(crate) fn own_output(&self, (step, item): (StepIndex, Option<u32>)) -> Option<Output> {
+        match item {
+            None => self.step(step).output().cloned(),
+            Some(item) => {
+                let outputs = self.step(step).known_outputs()?;
+                outputs.get(item as usize)?.clone().map(Output::One)
+            }
+        }
+    }
+
+    /// `$.outcome`: how the execution ends.
+    fn outcome(&self, values: &Values<'_>) -> Result<Arc<RawValue>, Missing> {
+        let (Phase::Finalizing(status) | Phase::Ended(status)) = self.phase else {
+            return Ok(raw("null".to_owned()));
+        };
+        let (compensated, standing) = self.count_effects();
+        let mut text = format!("{{\"status\":\"{}\",\"partial\":{}", status.as_str(), self.partial);
+        if let Some(error) = &self.failure {
+            text.push_str(",\"error\":");
+            text.push_str(&serde_json::to_string(error).expect("an error has a JSON form"));
+        }
+        if let Some(output) = &self.output {
+            text.push_str(",\"output\":");
+            text.push_str(values.text(output)?.get());
+        }
+        if status != ExecutionStatus::Completed {
+            text.push_str(&format!(",\"compensated\":{compensated},\"standing_effects\":{standing}"));
+        }
+        text.push('}');
+        Ok(raw(text))
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!   Pending ─▶ Evaluating ─▶ Ready ─▶ Running ⇄ BackingOff
-//!      │           │           │  └─▶ FanningOut
+//!      │           │         ▲ │  └─▶ FanningOut
+//!      │           │         └─┼─ fallback agent
 //!      └───────────┴───────────┴────────▶ Settled
 //! ```
+//!
+//! A resume makes what is not kept Pending again.
 
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use millstream_model::ids::WorkerId;
 use millstream_model::payload::Payload;
 use millstream_model::plan::StepIndex;
 use millstream_model::time::Timestamp;
-use millstream_model::view::StepStatus;
+use millstream_model::view::{FanOutView, StepStatus};
 
 use crate::attempt::Attempt;
 use crate::fan_out::FanOut;
@@ -22,14 +25,22 @@ use crate::fan_out::FanOut;
 #[derive(Debug)]
 pub(crate) struct Step {
     pub state: State,
+    /// The round in which it was last made Pending.
+    pub round: u32,
     /// Ordinals that were started, as far as is known.
     pub attempts: u32,
+    pub retries: u32,
+    pub fallbacks: u32,
     pub scheduled_at: Option<Timestamp>,
     /// The worker's own time of the last known run.
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
     pub worker: Option<WorkerId>,
     pub metrics: Option<Payload>,
+    /// Outputs of items that a fan-out need not run again.
+    pub kept: Option<Outputs>,
+    /// How a fan-out ended.
+    pub fan_out: Option<FanOutView>,
 }
 
 /// Where a step stands.
@@ -87,12 +98,25 @@ pub(crate) enum Settlement {
 pub(crate) enum Skip {
     /// Its condition is false.
     Condition,
+    /// Its attempts are used up and its fallback is to go on without it.
+    Fallback,
     /// It requires completed dependencies and this one was skipped by its own condition.
     NotCompleted(StepIndex),
-    /// Something upstream failed; this is the dependency through which it came.
-    Upstream(StepIndex),
+    /// Something upstream failed.
+    Upstream(Cause),
     /// The execution ended before it could start.
     Ended,
+}
+
+/// What kept a step from running, as it was when that was decided: a resume may change it later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// The dependency through which it came.
+    pub through: StepIndex,
+    /// The first that did not complete.
+    pub first: StepIndex,
+    /// How that one ended.
+    pub status: StepStatus,
 }
 
 /// The output of a completed step.
@@ -101,16 +125,23 @@ pub(crate) enum Output {
     One(Payload),
     /// Of a fan-out, or of a fan-in `list`.
     List(Outputs),
+    /// Of a fan-out of the execution that this one was forked from, as one list.
+    Whole(Payload),
 }
 
 /// Outputs by index; `None` where there is none, which reads as null.
 pub(crate) type Outputs = Arc<Vec<Option<Payload>>>;
 
 impl Step {
-    pub(crate) fn new(missing: usize) -> Self {
+    pub(crate) fn new(missing: usize, round: u32) -> Self {
         Self {
             state: State::Pending { missing: u32::try_from(missing).unwrap_or(u32::MAX) },
+            round,
             attempts: 0,
+            retries: 0,
+            fallbacks: 0,
+            kept: None,
+            fan_out: None,
             scheduled_at: None,
             started_at: None,
             ended_at: None,
@@ -130,11 +161,50 @@ impl Step {
         }
     }
 
+    /// What a settled step leaves behind for the events of its round.
+    pub(crate) fn into_output(self) -> Option<Output> {
+        match self.state {
+            State::Settled(Settlement::Completed(output)) => Some(output),
+            State::Settled(
+                Settlement::Failed { outputs: Some(outputs), .. } | Settlement::Cancelled { outputs: Some(outputs) },
+            ) => Some(Output::List(outputs)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn output(&self) -> Option<&Output> {
         match self.settlement()? {
             Settlement::Completed(output) => Some(output),
             Settlement::Failed { .. } | Settlement::Skipped(_) | Settlement::Cancelled { .. } => None,
         }
+    }
+
+    /// Whether there is an output of it, or of one of its items.
+    pub(crate) fn has_output(&self) -> bool {
+        self.output().is_some() || self.item_outputs().is_some_and(|outputs| outputs.iter().any(Option::is_some))
+    }
+
+    /// The outputs of a fan-out that has ended, however it did.
+    pub(crate) fn item_outputs(&self) -> Option<&Outputs> {
+        match self.settlement()? {
+            Settlement::Completed(Output::List(outputs))
+            | Settlement::Failed { outputs: Some(outputs), .. }
+            | Settlement::Cancelled { outputs: Some(outputs) } => Some(outputs),
+            Settlement::Completed(Output::One(_) | Output::Whole(_))
+            | Settlement::Failed { outputs: None, .. }
+            | Settlement::Cancelled { outputs: None }
+            | Settlement::Skipped(_) => None,
+        }
+    }
+
+    /// The outputs of items that are known, be it that a resume kept them.
+    pub(crate) fn known_outputs(&self) -> Option<&Outputs> {
+        self.item_outputs().or(self.kept.as_ref())
+    }
+
+    /// Whether a resume kept the output of the item.
+    pub(crate) fn keeps(&self, item: u32) -> bool {
+        self.kept.as_ref().and_then(|kept| kept.get(item as usize)).is_some_and(Option::is_some)
     }
 
     pub(crate) fn error(&self) -> Option<&StepError> {

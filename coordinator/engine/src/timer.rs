@@ -17,6 +17,10 @@ pub enum Alarm {
     Backoff { step: StepIndex, item: Option<u32>, activation: u32, attempt: u32 },
     /// The holder of a claim had its time.
     Claim { step: StepIndex, item: Option<u32>, activation: u32, ordinal: u32 },
+    /// The task should have been started.
+    ScheduleToStart { step: StepIndex, item: Option<u32>, activation: u32, attempt: u32 },
+    /// All attempts should have ended.
+    ScheduleToClose { step: StepIndex, item: Option<u32>, activation: u32 },
 }
 
 impl Alarm {
@@ -31,6 +35,12 @@ impl Alarm {
             Self::Claim { step, item, activation, ordinal } => {
                 Timer::Claim { step: plan.step(step).id.clone(), item, activation, ordinal }
             }
+            Self::ScheduleToStart { step, item, activation, attempt } => {
+                Timer::ScheduleToStart { step: plan.step(step).id.clone(), item, activation, attempt }
+            }
+            Self::ScheduleToClose { step, item, activation } => {
+                Timer::ScheduleToClose { step: plan.step(step).id.clone(), item, activation }
+            }
         }
     }
 
@@ -44,6 +54,15 @@ impl Alarm {
             }
             Timer::Claim { step, item, activation, ordinal } => {
                 Self::Claim { step: plan.find(step)?, item: *item, activation: *activation, ordinal: *ordinal }
+            }
+            Timer::ScheduleToStart { step, item, activation, attempt } => Self::ScheduleToStart {
+                step: plan.find(step)?,
+                item: *item,
+                activation: *activation,
+                attempt: *attempt,
+            },
+            Timer::ScheduleToClose { step, item, activation } => {
+                Self::ScheduleToClose { step: plan.find(step)?, item: *item, activation: *activation }
             }
         })
     }
@@ -74,25 +93,31 @@ impl Alarms {
         }
     }
 
-    /// Takes off what waits for one step or item.
+    /// Takes off what waits for the attempt of a step or item.
     pub(crate) fn disarm_attempt(&mut self, step: StepIndex, item: Option<u32>) {
-        const MAX: u32 = u32::MAX;
-        let backoffs = Alarm::Backoff { step, item, activation: 0, attempt: 0 }..=Alarm::Backoff {
-            step,
-            item,
-            activation: MAX,
-            attempt: MAX,
-        };
-        let claims = Alarm::Claim { step, item, activation: 0, ordinal: 0 }..=Alarm::Claim {
-            step,
-            item,
-            activation: MAX,
-            ordinal: MAX,
-        };
-        while let Some((&alarm, _)) =
-            self.by_alarm.range(backoffs.clone()).next().or_else(|| self.by_alarm.range(claims.clone()).next())
-        {
-            self.disarm(alarm);
+        self.disarm_all(|activation, attempt| Alarm::Backoff { step, item, activation, attempt });
+        self.disarm_all(|activation, ordinal| Alarm::Claim { step, item, activation, ordinal });
+        self.disarm_start(step, item);
+    }
+
+    /// The task of a step or item was started.
+    pub(crate) fn disarm_start(&mut self, step: StepIndex, item: Option<u32>) {
+        self.disarm_all(|activation, attempt| Alarm::ScheduleToStart { step, item, activation, attempt });
+    }
+
+    /// Takes off what waits for all attempts of a step or item.
+    pub(crate) fn disarm_close(&mut self, step: StepIndex, item: Option<u32>) {
+        self.disarm_all(|activation, _| Alarm::ScheduleToClose { step, item, activation });
+    }
+
+    /// Takes off the alarms of one kind, whatever their activation and number.
+    fn disarm_all(&mut self, alarm: impl Fn(u32, u32) -> Alarm) {
+        if self.by_alarm.is_empty() {
+            return;
+        }
+        let range = alarm(0, 0)..=alarm(u32::MAX, u32::MAX);
+        while let Some((&armed, _)) = self.by_alarm.range(range.clone()).next() {
+            self.disarm(armed);
         }
     }
 

@@ -22,7 +22,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{sleep, timeout};
 
 pub use agents::{AgentsView, Registered};
-pub use definitions::{CompileTextError, CreateDefinitionError, PlanError, StoredDefinition, Written, compile_text};
+pub use definitions::{
+    CompileTextError, Compiled, CreateDefinitionError, PlanError, StoredDefinition, Written, compile_text,
+};
+pub(crate) use routing::nearest;
 pub use routing::{Routing, resolve};
 
 use plans::Plans;

@@ -1,33 +1,40 @@
 //! The cluster: what the API asks of the owners of partitions.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_broker::Broker;
+use millstream_broker::{Broker, PayloadError};
+use millstream_engine::Request;
 use millstream_engine::partition::EXPR_REV;
-use millstream_model::entry::{Defaults, Idempotency, ResolvedAgent, Submitted};
+use millstream_model::batch::encode_entry;
+use millstream_model::entry::{Defaults, Entry, Fork, Idempotency, Resumed, Submitted};
 use millstream_model::event::Event;
 use millstream_model::hash::{ContentHash, canonical_json};
-use millstream_model::ids::{ExecutionId, Namespace, Partition};
+use millstream_model::ids::{ExecutionId, Namespace, Partition, StepId};
 use millstream_model::limits::INLINE_MAX;
 use millstream_model::payload::Payload;
-use millstream_model::plan::Plan;
+use millstream_model::plan::{Plan, StepIndex};
 use millstream_model::position::EventId;
 use millstream_model::token::Secret;
 use millstream_model::trace::TraceParent;
-use millstream_model::view::{ExecutionStatus, ExecutionView, Held};
+use millstream_model::view::{CancelView, ExecutionPhase, ExecutionStatus, ExecutionView, Held};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::owner::ask::{Ask, RETRY_AFTER};
+use crate::catalog::Routing;
+use crate::owner::ask::{Ask, KeptSteps, RETRY_AFTER, Ticket};
 use crate::owner::machine::Counts;
 use crate::owner::{self, Handle, Surroundings};
 
 /// How long an owner may take to answer; an entry may be in the journal all the same.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a journal message around a single entry.
+const ENVELOPE: usize = 1_024;
 
 /// Asks the owners of partitions, wherever they are.
 #[derive(Clone)]
@@ -46,8 +53,20 @@ pub struct Submission {
     pub idempotency_key: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub trace: Option<TraceParent>,
-    pub agents: Vec<ResolvedAgent>,
-    pub routes: Vec<Option<u16>>,
+    pub routing: Routing,
+    pub fork: Option<Forking>,
+}
+
+/// What a submission takes over of another execution.
+#[derive(Debug)]
+pub struct Forking {
+    pub of: ExecutionId,
+    /// The first step that runs anew; `None` when all do.
+    pub from: Option<StepId>,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    /// What [`Cluster::kept_for_fork`] answered.
+    pub kept: KeptSteps,
 }
 
 /// The journal has the submission.
@@ -63,15 +82,34 @@ pub struct Accepted {
 pub enum SubmitError {
     #[error("the idempotency key belongs to execution {execution}, which was asked for with another body")]
     Conflict { execution: ExecutionId },
+    #[error("the submission has {size} bytes, and NATS takes at most {max} (its max_payload)")]
+    TooLarge { size: usize, max: usize },
+    #[error("the fork would keep {size} bytes of step {step}, which no value may have (at most {max}); fork from it")]
+    KeptTooLarge { step: StepId, size: usize, max: usize },
+    #[error("what the fork keeps cannot be read: {source}")]
+    Kept {
+        #[source]
+        source: PayloadError,
+    },
     #[error("{reason}")]
     Unavailable { reason: String, retry_after: Duration },
 }
 
-/// What a cancel met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CancelAnswer {
-    Requested,
-    AlreadyEnded(ExecutionStatus),
+/// A request for the end of an execution.
+#[derive(Debug, Default)]
+pub struct CancelOrder {
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    /// Whether what was completed is undone.
+    pub compensate: bool,
+}
+
+/// How far a cancel is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelling {
+    pub status: ExecutionStatus,
+    pub phase: ExecutionPhase,
+    pub cancel: CancelView,
 }
 
 /// Why nothing was cancelled.
@@ -79,6 +117,22 @@ pub enum CancelAnswer {
 pub enum CancelError {
     #[error("there is no such execution")]
     NotFound,
+    #[error("the execution has ended, it is {}", .status.as_str())]
+    Ended { status: ExecutionStatus },
+    /// Its outcome cannot change any more: it is stopping, compensating or finalizing.
+    #[error("the outcome of the execution is decided, it is {}", .phase.as_str())]
+    Decided { phase: ExecutionPhase },
+    #[error("{reason}")]
+    Unavailable { reason: String, retry_after: Duration },
+}
+
+/// Why an execution does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    #[error("there is no such execution")]
+    NotFound,
+    #[error("only executions that are FAILED or TIMEOUT can be resumed, this one is {}", .status.as_str())]
+    NotResumable { status: ExecutionStatus },
     #[error("{reason}")]
     Unavailable { reason: String, retry_after: Duration },
 }
@@ -147,7 +201,8 @@ impl Cluster {
             Some(context) => Some(self.payload(execution, context).await.map_err(unavailable)?),
             None => None,
         };
-        let submitted = Box::new(Submitted {
+        let Routing { agents, routes, fallbacks, compensations } = submission.routing;
+        let mut submitted = Box::new(Submitted {
             execution,
             ns: Namespace::default(),
             workflow: submission.plan.definition.id.clone(),
@@ -157,22 +212,80 @@ impl Cluster {
             labels: submission.labels,
             idempotency,
             secret: new_secret(),
-            agents: submission.agents,
-            routes: submission.routes,
+            agents,
+            routes,
+            fallbacks,
+            compensations,
             defaults: self.defaults,
             expr_rev: EXPR_REV,
             trace: submission.trace,
+            fork: None,
         });
-        self.ask(partition, |reply| Ask::Submit(submitted, reply)).await.map_err(unavailable)?
+        if let Some(forking) = submission.fork {
+            submitted = self.with_fork(submitted, forking).await?;
+        }
+        let request = Request::Submit(submitted);
+        self.ask(partition, |reply| Ask::Request(request, Ticket::Submit(execution, reply)))
+            .await
+            .map_err(unavailable)?
     }
 
-    /// Asks for the end of an execution.
-    pub async fn cancel(&self, execution: ExecutionId, reason: Option<String>) -> Result<CancelAnswer, CancelError> {
+    /// Completes the submission of a fork. What it keeps goes to the payload store where the entry would become large.
+    async fn with_fork(&self, mut submitted: Box<Submitted>, forking: Forking) -> Result<Box<Submitted>, SubmitError> {
+        let Forking { of, from, by, reason, kept } = forking;
+        submitted.fork = Some(Box::new(Fork { of, from, by, reason, kept: Vec::new() }));
+        let (size, max) = (entry_size(&submitted), self.broker.max_payload() - ENVELOPE);
+        let room = (max / 4).saturating_sub(size);
+        let kept = kept::store(&self.broker, of, submitted.execution, kept, room).await?;
+        if let Some(fork) = &mut submitted.fork {
+            fork.kept = kept;
+        }
+        let size = entry_size(&submitted);
+        if size > max { Err(SubmitError::TooLarge { size, max }) } else { Ok(submitted) }
+    }
+
+    /// What a fork of the execution keeps under `plan` when it begins at `from`; `None` when there is no such execution.
+    pub async fn kept_for_fork(
+        &self,
+        of: ExecutionId,
+        plan: Arc<Plan>,
+        from: Option<StepIndex>,
+    ) -> Result<Option<KeptSteps>, QueryError> {
+        if self.owner(of.partition()).is_none() {
+            return Ok(None);
+        }
+        self.query(of, |reply| Ask::Kept(of, plan, from, reply)).await
+    }
+
+    /// Asks for the end of an execution and answers with how far that is, as the fold sees it.
+    pub async fn cancel(&self, execution: ExecutionId, order: CancelOrder) -> Result<Cancelling, CancelError> {
         if self.owner(execution.partition()).is_none() {
             return Err(CancelError::NotFound);
         }
-        let answer = self.ask(execution.partition(), |reply| Ask::Cancel(execution, reason, reply)).await;
+        let CancelOrder { by, reason, compensate } = order;
+        let request = Request::Cancel { execution, reason, by, compensate };
+        let ask = |reply| Ask::Request(request, Ticket::Cancel(execution, reply));
+        let answer = self.ask(execution.partition(), ask).await;
         answer.unwrap_or_else(|reason| Err(CancelError::Unavailable { reason, retry_after: RETRY_AFTER }))
+    }
+
+    /// Lets a failed execution go on from where it stopped, with agents that were resolved anew.
+    pub async fn resume(
+        &self,
+        execution: ExecutionId,
+        by: Option<String>,
+        reason: Option<String>,
+        routing: Routing,
+    ) -> Result<(), ResumeError> {
+        if self.owner(execution.partition()).is_none() {
+            return Err(ResumeError::NotFound);
+        }
+        let Routing { agents, routes, fallbacks, compensations } = routing;
+        let resumed = Resumed { execution, by, reason, agents, routes, fallbacks, compensations };
+        let request = Request::Resume(Box::new(resumed));
+        let ask = |reply| Ask::Request(request, Ticket::Resume(execution, reply));
+        let answer = self.ask(execution.partition(), ask).await;
+        answer.unwrap_or_else(|reason| Err(ResumeError::Unavailable { reason, retry_after: RETRY_AFTER }))
     }
 
     /// The execution as its owner knows it.
@@ -288,15 +401,22 @@ impl Cluster {
     }
 }
 
-/// Hash of workflow id and canonical JSON of input and context.
+/// Hash of workflow id and canonical JSON of input and context, and for a fork of what it begins from.
 fn body_hash(submission: &Submission) -> ContentHash {
     let parsed = |text: &RawValue| serde_json::from_str::<Value>(text.get()).unwrap_or(Value::Null);
-    let body = json!({
+    let mut body = json!({
         "workflow": submission.plan.definition.id,
         "input": parsed(&submission.input),
         "context": submission.context.as_deref().map(parsed),
     });
+    if let Some(fork) = &submission.fork {
+        body["fork"] = json!({"of": fork.of, "from": fork.from, "definition": submission.plan.hash});
+    }
     ContentHash::of(canonical_json(&body).as_bytes())
+}
+
+fn entry_size(submitted: &Submitted) -> usize {
+    encode_entry(&Entry::Submitted(Box::new(submitted.clone()))).len()
 }
 
 /// 16 bytes of the system's random source, by way of two UUIDv4, which leave 122 random bits each.

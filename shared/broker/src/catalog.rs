@@ -80,13 +80,18 @@ impl Broker {
             key: key.clone(),
             source,
         })?;
-        let content = self.definition_content(hash, canonical_json).await?;
-        self.put_content(&bucket, hash, content).await?;
+        self.keep_definition(hash, canonical_json).await?;
         let in_force = InForce { hash, version: head.version.unwrap_or_default() };
         self.put_record(&bucket, &key, json(&in_force), Expected::Anything, None)
             .await
             .map(drop)
             .map_err(in_bucket(&bucket))
+    }
+
+    /// Stores a definition's content under its hash, for ever, without putting it in force.
+    pub async fn keep_definition(&self, hash: ContentHash, canonical_json: &str) -> Result<(), StoreError> {
+        let content = self.definition_content(hash, canonical_json).await?;
+        self.put_content(&self.names().definitions(), hash, content).await
     }
 
     /// The canonical JSON of a definition.

@@ -48,6 +48,29 @@ pub struct AgentLimits {
     /// Calls that one worker starts per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<u32>,
+    /// Leaves an agent alone that fails again and again; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// When a worker stops calling an agent, and when it tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitBreaker {
+    /// Failures in a row that open the circuit; 5 by default.
+    #[serde(default = "failures")]
+    pub failures: u32,
+    /// How long calls fail at once, in milliseconds; 30,000 by default.
+    #[serde(default = "open_ms")]
+    pub open_ms: u64,
+}
+
+fn failures() -> u32 {
+    crate::limits::CIRCUIT_FAILURES
+}
+
+fn open_ms() -> u64 {
+    crate::limits::CIRCUIT_OPEN_MS
 }
 
 impl Agent {

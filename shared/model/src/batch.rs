@@ -131,6 +131,8 @@ mod tests {
         encode_entry(&Entry::CancelRequested(CancelRequested {
             execution: "0193a5a0-0000-7000-8000-000000000003".parse().expect("an id"),
             reason: None,
+            by: None,
+            compensate: false,
         }))
     }
 

@@ -41,9 +41,15 @@ pub struct Definition {
     pub max_parallel: Option<u32>,
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// What `retry` of its steps leaves open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_retry: Option<Retry>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     pub steps: Vec<Step>,
+    /// Steps that run once the outcome is decided, whatever it is; they cannot change it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finally: Vec<Step>,
 }
 
 /// What the failure of a critical step does to its execution.
@@ -55,6 +61,9 @@ pub enum OnFailure {
     FailFast,
     /// What does not depend on it goes on; the execution is FAILED in the end.
     Continue,
+    /// It ends the execution, and what was completed is undone: a saga (H. Garcia-Molina, K. Salem, "Sagas", SIGMOD
+    /// 1987).
+    Compensate,
 }
 
 /// One step of a workflow.
@@ -83,8 +92,25 @@ pub struct Step {
     /// Start-to-close of one attempt, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// From the publication of a task to its start, in milliseconds; without limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_start_ms: Option<u64>,
+    /// From the first publication to the end of the last attempt, in milliseconds; without limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_to_close_ms: Option<u64>,
+    /// Longest silence of a running agent, in milliseconds; without limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+    /// How its effect is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate: Option<Compensate>,
+    /// Its effect cannot be undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub irreversible: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fan_out: Option<FanOut>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,18 +150,65 @@ impl Require {
     }
 }
 
+/// What takes the place of a step, or of an item, whose attempts are used up. Exactly one of `agent_id` or
+/// `capability`, `static_value` and `skip`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// Who does it instead, with the same input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// Which pool of workers does it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<Capability>,
+    /// Attempts of the fallback agent; absent: those of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Start-to-close of one attempt of the fallback agent, in milliseconds; absent: that of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The output instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub static_value: Option<Value>,
+    /// The step is SKIPPED and its dependents may run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+}
+
+/// How the effect of a completed step, or of each of its items, is undone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compensate {
+    /// Who undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<AgentId>,
+    /// Which pool of workers undoes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<Capability>,
+    /// Absent: `$.self.output`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_map: Option<Value>,
+    /// Start-to-close of one attempt, in milliseconds; absent: the workflow's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
 /// How failed attempts are repeated. What is absent comes from the configured defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Attempts in all, the first included; 3 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
     pub max_attempts: Option<u32>,
     /// Delay after the first attempt, in milliseconds; 1,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_ms: Option<u64>,
     /// Growth of the delay per attempt; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1.0))]
     pub backoff_multiplier: Option<f64>,
     /// Ceiling of the delay, in milliseconds; 30,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,6 +221,24 @@ pub struct Retry {
     /// Error codes that are retried, instead of the default ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_on: Option<Vec<ErrorCode>>,
+}
+
+impl Retry {
+    /// The policy with what it leaves open taken from `defaults`, field by field. For a step: its `retry`, then the
+    /// workflow's `default_retry`; what both leave open is up to the configured defaults.
+    #[must_use]
+    pub fn or(&self, defaults: Option<&Self>) -> Self {
+        let Some(defaults) = defaults else { return self.clone() };
+        Self {
+            max_attempts: self.max_attempts.or(defaults.max_attempts),
+            backoff_ms: self.backoff_ms.or(defaults.backoff_ms),
+            backoff_multiplier: self.backoff_multiplier.or(defaults.backoff_multiplier),
+            max_backoff_ms: self.max_backoff_ms.or(defaults.max_backoff_ms),
+            jitter: self.jitter.or(defaults.jitter),
+            strategy: self.strategy.or(defaults.strategy),
+            retry_on: self.retry_on.as_ref().or(defaults.retry_on.as_ref()).cloned(),
+        }
+    }
 }
 
 /// How the delay grows.

@@ -23,6 +23,8 @@ pub enum Entry {
     Scanned(Scanned),
     Submitted(Box<Submitted>),
     CancelRequested(CancelRequested),
+    /// Someone asked a failed execution to go on from where it stopped.
+    Resumed(Box<Resumed>),
     TimerFired(TimerFired),
     /// A task was missing from the queue and is published once more.
     Reissued(Reissued),
@@ -30,8 +32,12 @@ pub enum Entry {
     Evaluated(Evaluated),
     /// A step's input cannot be built.
     Unrenderable(Unrenderable),
+    /// The broker refuses a task for good.
+    Unpublishable(Unpublishable),
     /// The presence of a claim's holder is gone.
     ClaimAbandoned(ClaimAbandoned),
+    /// A worker is about to run a task whose start is awaited.
+    TaskStarted(TaskStarted),
     TaskSucceeded(TaskSucceeded),
     TaskFailed(TaskFailed),
     /// A redelivery found that another worker holds the claim of its ordinal.
@@ -44,15 +50,21 @@ impl Entry {
     /// Whether workers may write this kind, on `.result.<capability>`.
     pub fn is_result(&self) -> bool {
         match self {
-            Self::TaskSucceeded(_) | Self::TaskFailed(_) | Self::ClaimHeld(_) | Self::Expired(_) => true,
+            Self::TaskStarted(_)
+            | Self::TaskSucceeded(_)
+            | Self::TaskFailed(_)
+            | Self::ClaimHeld(_)
+            | Self::Expired(_) => true,
             Self::Epoch(_)
             | Self::Scanned(_)
             | Self::Submitted(_)
             | Self::CancelRequested(_)
+            | Self::Resumed(_)
             | Self::TimerFired(_)
             | Self::Reissued(_)
             | Self::Evaluated(_)
             | Self::Unrenderable(_)
+            | Self::Unpublishable(_)
             | Self::ClaimAbandoned(_) => false,
         }
     }
@@ -63,11 +75,14 @@ impl Entry {
             Self::Epoch(_) | Self::Scanned(_) => None,
             Self::Submitted(e) => Some(e.execution),
             Self::CancelRequested(e) => Some(e.execution),
+            Self::Resumed(e) => Some(e.execution),
             Self::TimerFired(e) => Some(e.execution),
             Self::Reissued(e) => Some(e.task.execution),
             Self::Evaluated(e) => Some(e.execution),
             Self::Unrenderable(e) => Some(e.task.execution),
+            Self::Unpublishable(e) => Some(e.task.execution),
             Self::ClaimAbandoned(e) => Some(e.task.execution),
+            Self::TaskStarted(e) => Some(e.task.execution),
             Self::TaskSucceeded(e) => Some(e.task.execution),
             Self::TaskFailed(e) => Some(e.task.execution),
             Self::ClaimHeld(e) => Some(e.task.execution),
@@ -111,14 +126,61 @@ pub struct Submitted {
     pub secret: Secret,
     /// The agents that steps use.
     pub agents: Vec<ResolvedAgent>,
-    /// For each step in definition order its index in `agents`; `None` for a step without agent.
+    /// For each step in definition order, those of `finally` last, its index in `agents`; `None` for a step without
+    /// agent.
     pub routes: Vec<Option<u16>>,
+    /// Likewise for `fallback`; empty when no step has a fallback agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Option<u16>>,
+    /// Likewise for `compensate`; empty when no step has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compensations: Vec<Option<u16>>,
     pub defaults: Defaults,
     /// Revision of the expression language in force for this execution.
     pub expr_rev: u16,
     /// The caller's trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceParent>,
+    /// The execution it was forked from, and what it keeps of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<Box<Fork>>,
+}
+
+/// Where a forked execution comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fork {
+    pub of: ExecutionId,
+    /// The first step that runs anew; `None` when all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StepId>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Steps that do not run again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
+}
+
+/// A step that a fork takes over as it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    pub step: StepId,
+    pub outcome: KeptOutcome,
+}
+
+/// How a step that is taken over ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptOutcome {
+    Completed(Payload),
+    /// A fan-out completed; one list of all outputs by index.
+    Items(Payload),
+    /// Its condition was false, or its fallback skipped it.
+    Skipped,
+    /// It failed without being critical.
+    Failed(StepError),
 }
 
 /// Makes a repeated request the same request.
@@ -173,6 +235,30 @@ pub struct CancelRequested {
     pub execution: ExecutionId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Whether what was completed is undone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compensate: bool,
+}
+
+/// Agents are resolved anew: what was mended since the execution failed is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    pub execution: ExecutionId,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// As in [`Submitted`].
+    pub agents: Vec<ResolvedAgent>,
+    pub routes: Vec<Option<u16>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Option<u16>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compensations: Vec<Option<u16>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +291,21 @@ pub enum Timer {
         activation: u32,
         ordinal: u32,
     },
+    /// The task should have been started.
+    ScheduleToStart {
+        step: StepId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<u32>,
+        activation: u32,
+        attempt: u32,
+    },
+    /// All attempts should have ended.
+    ScheduleToClose {
+        step: StepId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<u32>,
+        activation: u32,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,7 +320,15 @@ pub struct Evaluated {
     /// The step; `None` for the execution's output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepId>,
+    /// How often the execution had been resumed when it was evaluated.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub round: u32,
     pub outcome: Evaluation,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(round: &u32) -> bool {
+    *round == 0
 }
 
 /// What an evaluation over claim-checked values gave.
@@ -241,6 +350,12 @@ pub struct Unrenderable {
     pub reason: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unpublishable {
+    pub task: TaskKey,
+    pub error: StepError,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimAbandoned {
     pub task: TaskKey,
@@ -258,6 +373,14 @@ pub struct Run {
     /// The worker's span.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<SpanId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStarted {
+    pub task: TaskKey,
+    pub ordinal: u32,
+    pub token: Token,
+    pub worker: WorkerId,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

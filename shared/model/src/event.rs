@@ -52,6 +52,12 @@ pub enum EventType {
     WorkflowCancelled,
     #[serde(rename = "workflow.timeout")]
     WorkflowTimeout,
+    #[serde(rename = "workflow.cancel_requested")]
+    WorkflowCancelRequested,
+    #[serde(rename = "workflow.compensating")]
+    WorkflowCompensating,
+    #[serde(rename = "workflow.resumed")]
+    WorkflowResumed,
     #[serde(rename = "step.scheduled")]
     StepScheduled,
     #[serde(rename = "step.started")]
@@ -68,6 +74,14 @@ pub enum EventType {
     StepTimeout,
     #[serde(rename = "step.cancelled")]
     StepCancelled,
+    #[serde(rename = "step.fallback")]
+    StepFallback,
+    #[serde(rename = "step.compensating")]
+    StepCompensating,
+    #[serde(rename = "step.compensated")]
+    StepCompensated,
+    #[serde(rename = "step.compensation_failed")]
+    StepCompensationFailed,
     #[serde(rename = "fan_out.started")]
     FanOutStarted,
     #[serde(rename = "fan_out.completed")]
@@ -98,6 +112,9 @@ impl EventType {
             Self::WorkflowFailed => "workflow.failed",
             Self::WorkflowCancelled => "workflow.cancelled",
             Self::WorkflowTimeout => "workflow.timeout",
+            Self::WorkflowCancelRequested => "workflow.cancel_requested",
+            Self::WorkflowCompensating => "workflow.compensating",
+            Self::WorkflowResumed => "workflow.resumed",
             Self::StepScheduled => "step.scheduled",
             Self::StepStarted => "step.started",
             Self::StepCompleted => "step.completed",
@@ -106,6 +123,10 @@ impl EventType {
             Self::StepSkipped => "step.skipped",
             Self::StepTimeout => "step.timeout",
             Self::StepCancelled => "step.cancelled",
+            Self::StepFallback => "step.fallback",
+            Self::StepCompensating => "step.compensating",
+            Self::StepCompensated => "step.compensated",
+            Self::StepCompensationFailed => "step.compensation_failed",
             Self::FanOutStarted => "fan_out.started",
             Self::FanOutCompleted => "fan_out.completed",
         }
@@ -124,6 +145,13 @@ impl EventType {
             | Self::StepSkipped
             | Self::StepTimeout
             | Self::StepCancelled
+            | Self::StepFallback
+            | Self::StepCompensating
+            | Self::StepCompensated
+            | Self::StepCompensationFailed
+            | Self::WorkflowCancelRequested
+            | Self::WorkflowCompensating
+            | Self::WorkflowResumed
             | Self::FanOutStarted
             | Self::FanOutCompleted => Stage::Execute,
             Self::WorkflowAggregated => Stage::Aggregate,
@@ -132,7 +160,7 @@ impl EventType {
         }
     }
 
-    /// Whether no event of the execution follows it.
+    /// Whether no event of the execution follows it, unless somebody resumes it.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::WorkflowCompleted | Self::WorkflowFailed | Self::WorkflowCancelled | Self::WorkflowTimeout)
     }

@@ -37,6 +37,10 @@ pub enum Root {
     Index,
     /// `$.steps.<id>.<field>`
     Step(StepId, Field),
+    /// `$.self.<field>`: of the step, or the item, that is compensated
+    Own(Field),
+    /// `$.outcome`: how the execution ends, for `finally`
+    Outcome,
 }
 
 /// What can be read of a step.
@@ -74,6 +78,8 @@ impl fmt::Display for Root {
                 write!(f, "$.steps[\"{step}\"].{}", field.as_str())
             }
             Self::Step(step, field) => write!(f, "$.steps.{step}.{}", field.as_str()),
+            Self::Own(field) => write!(f, "$.self.{}", field.as_str()),
+            Self::Outcome => f.write_str("$.outcome"),
         }
     }
 }

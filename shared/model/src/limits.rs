@@ -48,6 +48,9 @@ pub const PATH_SELECTORS_MAX: usize = 16;
 pub const PATH_NODES_MAX: usize = 1_000_000;
 /// Attempts of one step.
 pub const ATTEMPTS_MAX: u32 = 100;
+/// Effects that the report on compensation gaps has, and failing steps that it names for each.
+pub const GAPS_MAX: usize = 100;
+pub const GAP_CUTS_MAX: usize = 20;
 /// Labels of an execution.
 pub const LABELS_MAX: usize = 64;
 /// Any duration in a definition: one year.
@@ -71,6 +74,10 @@ pub const BACKOFF_MS: u64 = 1_000;
 pub const BACKOFF_MULTIPLIER: f64 = 2.0;
 /// F90: ceiling of the delay.
 pub const MAX_BACKOFF_MS: u64 = 30_000;
+/// Failures in a row that open an agent's circuit.
+pub const CIRCUIT_FAILURES: u32 = 5;
+/// How long an open circuit lets no call pass.
+pub const CIRCUIT_OPEN_MS: u64 = 30_000;
 /// Items of a fan-out that run at the same time.
 pub const FAN_OUT_CONCURRENCY: u32 = 1_000;
 
@@ -82,12 +89,18 @@ pub const ACK_WAIT_MS: u64 = 10_000;
 pub const PROGRESS_MS: u64 = 3_000;
 /// Unacked tasks per capability.
 pub const ACK_PENDING_MAX: i64 = 100_000;
+/// What a task that is late to start gets until the fold gives it up, for the worker's word to arrive.
+pub const SCHEDULE_GRACE_MS: u64 = 1_000;
 /// What a claimed ordinal gets beyond start-to-close before it is LOST.
 pub const CLAIM_GRACE_MS: u64 = 5_000;
 /// How long running steps may take to acknowledge a cancel.
 pub const CANCEL_GRACE_MS: u64 = 10_000;
-/// What a claim outlives `not_after` and start-to-close by.
-pub const CLAIM_TTL_MARGIN_MS: u64 = 3_600_000;
+/// How far the clocks of two workers may be apart: each looks at its own when it decides whether a task may start. A
+/// claim outlives the last such moment by it.
+pub const CLOCK_SKEW_MAX_MS: u64 = 600_000;
+/// Life of a claim on a task that may start at any time: as long as a message may wait for a worker without anybody
+/// having a look.
+pub const CLAIM_TTL_UNBOUNDED_MS: u64 = 24 * 3_600_000;
 /// Memory of an idempotency key, in journal time.
 pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600_000;
 /// Duplicate window of the journal streams; a control batch is retried only within half of it.

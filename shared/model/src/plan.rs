@@ -7,6 +7,7 @@ use crate::definition::{Aggregate, Definition, FanOut, Step};
 use crate::expression::{Condition, Path, Template};
 use crate::hash::ContentHash;
 use crate::ids::StepId;
+use crate::payload::Payload;
 
 /// Place of a step in its definition, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +18,7 @@ pub struct StepIndex(pub u16);
 pub struct Plan {
     pub definition: Arc<Definition>,
     pub hash: ContentHash,
-    /// In definition order.
+    /// In definition order: those of `steps`, then those of `finally`.
     pub steps: Vec<PlannedStep>,
     /// Compiled `output_map`.
     pub output: Option<Template>,
@@ -33,6 +34,10 @@ pub struct PlannedStep {
     pub condition: Option<Condition>,
     /// Compiled `input_map`.
     pub input: Option<Template>,
+    /// Compiled `compensate.input_map`.
+    pub compensation: Option<Template>,
+    /// `fallback.static_value`, as it becomes the output.
+    pub fallback_value: Option<Payload>,
     pub work: Work,
 }
 
@@ -53,25 +58,25 @@ pub(crate) struct Expressions {
     pub(crate) condition: Option<Condition>,
     pub(crate) input: Option<Template>,
     pub(crate) items: Option<Path>,
+    pub(crate) compensation: Option<Template>,
 }
 
 impl Plan {
     /// Puts a checked definition and its compiled expressions together.
     ///
-    /// Invariants: `expressions` has one element per step; ids are unique; every dependency exists.
+    /// Invariants: `expressions` has one element per step, those of `finally` last; ids are unique; every dependency
+    /// exists.
     pub(crate) fn assemble(definition: Definition, expressions: Vec<Expressions>, output: Option<Template>) -> Self {
         let at = |i: usize| StepIndex(u16::try_from(i).expect("STEPS_MAX fits"));
-        let index: BTreeMap<StepId, StepIndex> =
-            definition.steps.iter().enumerate().map(|(i, step)| (step.id.clone(), at(i))).collect();
-        let mut dependents = vec![Vec::new(); definition.steps.len()];
-        for (i, step) in definition.steps.iter().enumerate() {
+        let all = || definition.steps.iter().chain(&definition.finally);
+        let index: BTreeMap<StepId, StepIndex> = all().enumerate().map(|(i, step)| (step.id.clone(), at(i))).collect();
+        let mut dependents = vec![Vec::new(); index.len()];
+        for (i, step) in all().enumerate() {
             for dependency in &step.depends_on {
                 dependents[usize::from(index[dependency].0)].push(at(i));
             }
         }
-        let steps = definition
-            .steps
-            .iter()
+        let steps = all()
             .zip(expressions)
             .zip(dependents)
             .map(|((step, expressions), dependents)| PlannedStep {
@@ -79,6 +84,12 @@ impl Plan {
                 dependents,
                 condition: expressions.condition,
                 input: expressions.input,
+                compensation: expressions.compensation,
+                fallback_value: step
+                    .fallback
+                    .as_ref()
+                    .and_then(|fallback| fallback.static_value.as_ref())
+                    .map(Payload::from_value),
                 work: match (&step.fan_in, expressions.items) {
                     (Some(fan_in), _) => Work::FanIn {
                         from: fan_in.from.iter().map(|id| index[id]).collect(),
@@ -95,7 +106,8 @@ impl Plan {
 
     /// The step as it was written.
     pub fn step(&self, index: StepIndex) -> &Step {
-        &self.definition.steps[usize::from(index.0)]
+        let (main, i) = (&self.definition.steps, usize::from(index.0));
+        main.get(i).unwrap_or_else(|| &self.definition.finally[i - main.len()])
     }
 
     /// The compiled step.
@@ -113,8 +125,27 @@ impl Plan {
         self.step(index).fan_out.as_ref()
     }
 
-    /// All steps in definition order.
+    /// The steps of `steps`, in definition order.
     pub fn indices(&self) -> impl DoubleEndedIterator<Item = StepIndex> + use<> {
-        (0..self.definition.steps.len()).map(|i| StepIndex(u16::try_from(i).expect("STEPS_MAX fits")))
+        range(0..self.definition.steps.len())
     }
+
+    /// The steps of `finally`, in definition order.
+    pub fn finally(&self) -> impl DoubleEndedIterator<Item = StepIndex> + use<> {
+        range(self.definition.steps.len()..self.steps.len())
+    }
+
+    /// All steps, those of `finally` last.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = StepIndex> + use<> {
+        range(0..self.steps.len())
+    }
+
+    /// Whether it is a step of `finally`.
+    pub fn is_finally(&self, index: StepIndex) -> bool {
+        usize::from(index.0) >= self.definition.steps.len()
+    }
+}
+
+fn range(steps: std::ops::Range<usize>) -> impl DoubleEndedIterator<Item = StepIndex> + use<> {
+    steps.map(|i| StepIndex(u16::try_from(i).expect("STEPS_MAX fits")))
 }

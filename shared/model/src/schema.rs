@@ -101,12 +101,18 @@ mod tests {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert_eq!(schema["$id"], DEFINITION_SCHEMA_ID);
         let good = json!({
-            "id": "w", "version": "1.0.0", "input_schema": {"type": "object"}, "on_failure": "continue",
+            "id": "w", "version": "1.0.0", "input_schema": {"type": "object"}, "on_failure": "compensate",
+            "default_retry": {"max_attempts": 2, "strategy": "fixed", "jitter": false},
             "steps": [
-                {"id": "a", "agent_id": "x", "retry": {"max_attempts": 3, "retry_on": ["TIMEOUT"]}, "timeout_ms": 5},
+                {"id": "a", "agent_id": "x", "retry": {"max_attempts": 3, "retry_on": ["TIMEOUT"]}, "timeout_ms": 5,
+                 "schedule_to_start_ms": 5, "schedule_to_close_ms": 9, "heartbeat_ms": 2,
+                 "fallback": {"agent_id": "y", "retry": {"max_attempts": 1}, "timeout_ms": 7},
+                 "compensate": {"capability": "z", "input_map": {"ref": "$.self.output"}, "retry": {"backoff_ms": 5}}},
                 {"id": "b", "fan_in": {"from": ["a"], "aggregate": "merge"}, "depends_on": ["a"], "require": "completed"},
-                {"id": "c", "capability": "x", "fan_out": {"items": "$.input", "min_success": 0.5}, "input_map": [1]}
-            ]
+                {"id": "c", "capability": "x", "fan_out": {"items": "$.input", "min_success": 5}, "input_map": [1],
+                 "irreversible": true, "fallback": {"static_value": {"a": "$.input"}}}
+            ],
+            "finally": [{"id": "d", "agent_id": "x", "input_map": "$.outcome", "fallback": {"skip": true}}]
         });
         assert_eq!(check(&schema, &good), Ok(()));
         assert!(crate::validate::definition(&good.to_string()).is_ok());
@@ -115,6 +121,19 @@ mod tests {
             ("/steps/0/retry", json!({"attempts": 3})),
             ("/steps/1/fan_in/aggregate", json!("sum")),
             ("/steps/2/capability", json!(7)),
+            ("/on_failure", json!("undo")),
+            ("/default_retry/jitter", json!(3)),
+            ("/default_retry/strategy", json!("quadratic")),
+            ("/default_retry/max_attempts", json!(0)),
+            ("/steps/0/retry/retry_on", json!(["NEVER_HEARD_OF"])),
+            ("/steps/0/heartbeat_ms", json!("5s")),
+            ("/steps/0/schedule_to_start_ms", json!(-1)),
+            ("/steps/0/fallback", json!({"agents": ["x"]})),
+            ("/steps/0/compensate/retry/backoff_ms", json!(-5)),
+            ("/steps/0/compensate/retry", json!({"backoff_multiplier": 0.5})),
+            ("/steps/2/irreversible", json!("yes")),
+            ("/finally/0/fallback/skip", json!(1)),
+            ("/finally", json!({"id": "d"})),
         ] {
             let mut broken = good.clone();
             *broken.pointer_mut(pointer).expect("a place") = bad;

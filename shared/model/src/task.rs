@@ -60,6 +60,9 @@ pub struct Task {
     pub timeout_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_ms: Option<u64>,
+    /// Whether `TaskStarted` must be in the journal before the run: its start is awaited there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub announce_start: bool,
     /// After this moment the task is not started any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
@@ -97,6 +100,14 @@ pub struct Claim {
     pub worker: crate::ids::WorkerId,
     /// When the claimant asked for it, by its own clock; for people. What counts is the store's time.
     pub claimed_at: Timestamp,
+    /// Sequence of the task's message. A worker can have two messages at the same moment that stand for the same run.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub message: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unknown(message: &u64) -> bool {
+    *message == 0
 }
 
 /// The claim's key: `<capability>.<hash(execution, step, item, activation, ordinal)>` (32 hexadecimal digits).

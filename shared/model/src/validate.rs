@@ -2,7 +2,7 @@
 //!
 //! The checks work on the tree of the source text, so that one mistake does not hide another:
 //! [`fields`](self) first (names, types, limits), then the steps as a graph, then what each step
-//! does, then its expressions.
+//! does, its policies and its expressions. What is valid can still be unwise: [`gaps`].
 
 use std::fmt;
 
@@ -16,8 +16,14 @@ use crate::source::{self, Content, Node, Place};
 
 mod expressions;
 mod fields;
+mod gaps;
 mod graph;
+mod language;
+mod policies;
+mod step_set;
 mod steps;
+
+pub use gaps::{Gap, GapReason, gaps, gaps_in};
 
 /// One thing that is wrong with a definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +59,7 @@ impl fmt::Display for Problem {
 /// Reads, checks and compiles the text of a definition, YAML or JSON.
 pub fn definition(text: &str) -> Result<Plan, Vec<Problem>> {
     let tree = source::parse(text)?;
-    let compiled = check(&tree)?;
+    let compiled = check(&tree, Origin::Text)?;
     let definition = serde_json::from_value(tree.to_json())
         .map_err(|error| vec![tree.place.problem(format!("the definition cannot be read: {error}"), "")])?;
     Ok(Plan::assemble(definition, compiled.steps, compiled.output))
@@ -63,7 +69,7 @@ impl Plan {
     /// Checks and compiles a definition, as it is stored.
     pub fn compile(definition: Definition) -> Result<Self, Vec<Problem>> {
         let value = serde_json::to_value(&definition).expect("a definition always has a JSON form");
-        let compiled = check(&Node::of_json(&value))?;
+        let compiled = check(&Node::of_json(&value), Origin::Store)?;
         Ok(Self::assemble(definition, compiled.steps, compiled.output))
     }
 }
@@ -74,17 +80,28 @@ struct Compiled {
     output: Option<Template>,
 }
 
-fn check(tree: &Node) -> Result<Compiled, Vec<Problem>> {
+/// Where a definition comes from. What is stored was accepted once, maybe by an older version: what a later version
+/// only advises against, it still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Text,
+    Store,
+}
+
+fn check(tree: &Node, origin: Origin) -> Result<Compiled, Vec<Problem>> {
     let mut report = Report::default();
     fields::check(tree, &mut report);
     for name in ["input_schema", "context_schema"] {
         check_schema(tree, name, &mut report);
     }
-    let steps = tree.get("steps").map(Node::elements).unwrap_or_default();
-    let graph = graph::Graph::of(steps, &mut report);
-    let mut compiled: Vec<Expressions> = Vec::with_capacity(steps.len());
-    for (i, step) in steps.iter().enumerate() {
+    policies::of_workflow(tree, origin, &mut report);
+    let elements = |name| tree.get(name).map(Node::elements).unwrap_or_default();
+    let (main, finally) = (elements("steps"), elements("finally"));
+    let graph = graph::Graph::of(main, finally, &mut report);
+    let mut compiled: Vec<Expressions> = Vec::with_capacity(main.len() + finally.len());
+    for (i, step) in main.iter().chain(finally).enumerate() {
         steps::check(i, step, &graph, &mut report);
+        policies::of_step(&graph.path(i), step, tree, origin, &mut report);
         compiled.push(expressions::of_step(i, step, &graph, &mut report));
     }
     let output = expressions::of_output(tree, &graph, &mut report);

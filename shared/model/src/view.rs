@@ -13,6 +13,15 @@ use crate::payload::Payload;
 use crate::time::Timestamp;
 use crate::trace::TraceId;
 
+mod ending;
+mod presence;
+
+pub use ending::{
+    CancelPhase, CancelView, CompensationView, Counts, EffectState, EffectView, ExecutionError, ForkView,
+    PartialResult, RecoveryPlan, ResumeView,
+};
+pub use presence::{Circuit, Slots, WorkerPresence};
+
 /// State of an execution (F31).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -63,12 +72,19 @@ pub enum StepStatus {
     Skipped,
     Timeout,
     Cancelled,
+    /// Its effect is being undone.
+    Compensating,
+    /// Its effect was undone.
+    Compensated,
 }
 
 impl StepStatus {
     /// Whether nothing can change any more.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Skipped | Self::Timeout | Self::Cancelled)
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Skipped | Self::Timeout | Self::Cancelled | Self::Compensated
+        )
     }
 
     /// The state as it is written everywhere.
@@ -84,6 +100,39 @@ impl StepStatus {
             Self::Skipped => "SKIPPED",
             Self::Timeout => "TIMEOUT",
             Self::Cancelled => "CANCELLED",
+            Self::Compensating => "COMPENSATING",
+            Self::Compensated => "COMPENSATED",
+        }
+    }
+}
+
+/// What an execution is doing at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ExecutionPhase {
+    /// Its steps run.
+    Running,
+    /// Its output is evaluated.
+    Aggregating,
+    /// It starts nothing more; what runs is told to stop.
+    Stopping,
+    /// What was completed is undone.
+    Compensating,
+    /// The steps of `finally` run.
+    Finalizing,
+    Ended,
+}
+
+impl ExecutionPhase {
+    /// The phase as it is written everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Aggregating => "AGGREGATING",
+            Self::Stopping => "STOPPING",
+            Self::Compensating => "COMPENSATING",
+            Self::Finalizing => "FINALIZING",
+            Self::Ended => "ENDED",
         }
     }
 }
@@ -95,10 +144,13 @@ pub struct ExecutionView<V = Value> {
     pub workflow_id: WorkflowId,
     pub definition: ContentHash,
     pub status: ExecutionStatus,
+    pub phase: ExecutionPhase,
     /// Ended without all it should have done.
     pub partial: bool,
     /// A cancel was asked for.
     pub cancel_requested: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelView>,
     pub input: V,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<V>,
@@ -106,6 +158,13 @@ pub struct ExecutionView<V = Value> {
     pub output: Option<V>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ExecutionError>,
+    /// What there is of an execution that did not complete, and what can be done about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_result: Option<PartialResult>,
+    /// The effects of an execution that did not complete, and what became of each, in the order of completion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<EffectView>,
+    pub counts: Counts,
     pub labels: BTreeMap<String, String>,
     #[serde(with = "crate::time::rfc3339")]
     pub started_at: Timestamp,
@@ -113,7 +172,13 @@ pub struct ExecutionView<V = Value> {
     pub ended_at: Option<Timestamp>,
     #[serde(with = "crate::time::rfc3339")]
     pub deadline: Timestamp,
+    /// Times it was asked to go on after it had failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumes: Vec<ResumeView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork: Option<ForkView>,
     pub trace_id: TraceId,
+    /// Those of `steps`, then those of `finally`.
     pub steps: Vec<StepView<V>>,
     /// Relative URLs by name: `self`, `events`, `workflow`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -128,16 +193,6 @@ pub enum Held {
     List(Arc<Vec<Option<Payload>>>),
 }
 
-/// Why an execution did not complete.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ExecutionError {
-    /// The step that ended it, when one did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<StepId>,
-    #[serde(flatten)]
-    pub error: StepError,
-}
-
 /// A step of an execution.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepView<V = Value> {
@@ -149,6 +204,12 @@ pub struct StepView<V = Value> {
     pub capability: Option<Capability>,
     /// Attempts that were started, as far as is known.
     pub attempts: u32,
+    /// Attempts that were repeated, over all items.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// Times its fallback took its place, over all items.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fallbacks: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<V>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +230,17 @@ pub struct StepView<V = Value> {
     pub metrics: Option<V>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fan_out: Option<FanOutView>,
+    /// Whether it is a step of `finally`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finally: bool,
+    /// The compensation of a step that does not fan out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationView>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How far a fan-out is; all are numbers of items.
@@ -177,6 +249,9 @@ pub struct FanOutView {
     pub total: u32,
     pub completed: u32,
     pub failed: u32,
+    /// Left out by their fallback.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u32,
     /// Queued, running or waiting for their next attempt.
     pub outstanding: u32,
 }
@@ -189,16 +264,23 @@ impl<U> ExecutionView<U> {
             workflow_id: self.workflow_id,
             definition: self.definition,
             status: self.status,
+            phase: self.phase,
             partial: self.partial,
             cancel_requested: self.cancel_requested,
+            cancel: self.cancel,
             input: value(self.input)?,
             context: self.context.map(&mut value).transpose()?,
             output: self.output.map(&mut value).transpose()?,
             error: self.error,
+            partial_result: self.partial_result,
+            effects: self.effects,
+            counts: self.counts,
             labels: self.labels,
             started_at: self.started_at,
             ended_at: self.ended_at,
             deadline: self.deadline,
+            resumes: self.resumes,
+            fork: self.fork,
             trace_id: self.trace_id,
             steps: self.steps.into_iter().map(|step| step.try_map(&mut value)).collect::<Result<_, E>>()?,
             links: self.links,
@@ -214,6 +296,8 @@ impl<U> StepView<U> {
             agent_id: self.agent_id,
             capability: self.capability,
             attempts: self.attempts,
+            retries: self.retries,
+            fallbacks: self.fallbacks,
             output: self.output.map(&mut *value).transpose()?,
             error: self.error,
             reason: self.reason,
@@ -223,25 +307,8 @@ impl<U> StepView<U> {
             ended_at: self.ended_at,
             metrics: self.metrics.map(value).transpose()?,
             fan_out: self.fan_out,
+            finally: self.finally,
+            compensation: self.compensation,
         })
     }
-}
-
-/// A worker's presence, as stored in `MS_WORKERS`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerPresence {
-    pub id: WorkerId,
-    pub version: String,
-    /// Oldest and newest protocol version it speaks.
-    pub protocol: (u16, u16),
-    pub capabilities: BTreeMap<Capability, Slots>,
-    #[serde(with = "crate::time::rfc3339")]
-    pub started_at: Timestamp,
-}
-
-/// Concurrency of a worker for one capability.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slots {
-    pub total: u32,
-    pub busy: u32,
 }

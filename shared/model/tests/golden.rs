@@ -38,6 +38,7 @@ fn a_task_has_these_bytes() {
 #[test]
 fn a_claim_has_these_bytes() {
     round_trip::<Claim>(r#"{"worker":"w-1","claimed_at":1763648712000345}"#);
+    round_trip::<Claim>(r#"{"worker":"w-1","claimed_at":1763648712000345,"message":17}"#);
 }
 
 #[test]
@@ -79,6 +80,15 @@ fn a_definition_has_these_bytes_and_this_hash() {
     );
     assert_eq!(definition.hash(), ContentHash::of(canonical.as_bytes()));
     assert_eq!(definition.hash().to_string(), "e2a067aa0d29210fa3426b52de9b47a8fab034c1b94b6068bd9f49f00fc83990");
+}
+
+#[test]
+fn a_definition_with_all_that_is_for_failures_has_these_bytes_and_this_hash() {
+    let stored = r#"{"default_retry":{"jitter":false,"max_attempts":2},"finally":[{"agent_id":"f","fallback":{"skip":true},"id":"e"}],"id":"w","on_failure":"compensate","steps":[{"agent_id":"a","compensate":{"agent_id":"u","input_map":{"ref":"$.self.output"},"retry":{"max_attempts":9},"timeout_ms":7},"fallback":{"agent_id":"b","retry":{"backoff_ms":0},"timeout_ms":5},"heartbeat_ms":4,"id":"s","schedule_to_close_ms":3,"schedule_to_start_ms":2},{"capability":"c","fallback":{"static_value":{"x":"$.y"}},"id":"t","irreversible":true}]}"#;
+    let definition: Definition = serde_json::from_str(stored).expect("a definition");
+    assert_eq!(canonical_json(&serde_json::to_value(&definition).expect("JSON")), stored);
+    assert_eq!(definition.hash(), ContentHash::of(stored.as_bytes()));
+    assert_eq!(definition.hash().to_string(), "d6e6eecde253ed0bf879ac808335e943fb5decdee95a4f8551e8bbe4f7e686fb");
 }
 
 #[test]

@@ -3,18 +3,10 @@
 //! Config: `{"url": …, "method": "POST", "headers": {…}}`. The step's input is the JSON body
 //! (none with GET and HEAD), the JSON body of a 2xx answer is the output, an empty one is null.
 //!
-//! | answer | code |
-//! |---|---|
-//! | 2xx that is not JSON | EXTERNAL_SERVICE_ERROR |
-//! | 2xx above [`RESULT_MAX`] | RESULT_TOO_LARGE |
-//! | 401, 402, 403, 407, 451 | PERMISSION_DENIED |
-//! | 408 | TIMEOUT |
-//! | 429 | RATE_LIMITED |
-//! | 409, 423, 424, 425 and 3xx that is no redirect to follow | EXTERNAL_SERVICE_ERROR |
-//! | any other 4xx, 400, 404 and 422 among them | INVALID_INPUT |
-//! | 5xx, no connection, broken off | EXTERNAL_SERVICE_ERROR |
+//! What a failure is called is in the table of [`failure`](crate::adapter::failure). A body
+//! `{"error": {"code", "message", "retryable", "details", "trace"}}` of a failure has the last word.
 //!
-//! A body `{"error": {"code", "message", "retryable", "details"}}` of a failure has the last word.
+//! Every byte of an answer is a sign of life.
 
 mod client;
 
@@ -23,7 +15,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::error::StepError;
 use millstream_model::limits::RESULT_MAX;
 use millstream_telemetry::spans::{self, Kind, Span};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -32,6 +24,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::adapter::failure::{Cause, Said};
 use crate::adapter::{Answer, ConfigProblem, excerpt, json_from};
 use crate::clock::now;
 use crate::context::Context;
@@ -121,21 +114,21 @@ impl HttpAgent {
             request = request.body(Bytes::from_owner(Text(input)));
         }
         match request.send().await {
-            Ok(response) => (Some(response.status()), self.read(response).await),
+            Ok(response) => {
+                context.heartbeat();
+                (Some(response.status()), self.read(context, response).await)
+            }
             Err(problem) => (None, Err(self.unreachable(problem))),
         }
     }
 
-    async fn read(&self, response: Response) -> Answer {
+    async fn read(&self, context: &Context, response: Response) -> Answer {
         let status = response.status();
         if !status.is_success() {
-            return Err(self.refused(response).await);
+            return Err(self.refused(context, response).await);
         }
-        let too_large = || {
-            let message = format!("{} answered more than {RESULT_MAX} bytes", self.shown);
-            StepError::new(ErrorCode::ResultTooLarge, message)
-        };
-        let body = match body(response, RESULT_MAX).await {
+        let too_large = || Cause::OutputTooLarge.error(format!("{} answered more than {RESULT_MAX} bytes", self.shown));
+        let body = match body(context, response, RESULT_MAX).await {
             Ok(Some(body)) => body,
             Ok(None) => return Err(too_large()),
             Err(problem) => return Err(self.unreachable(problem)),
@@ -146,46 +139,36 @@ impl HttpAgent {
         json_from(body).map_err(|not_json| {
             let message =
                 format!("{} answered {status} with a body that is not JSON: {}", self.shown, not_json.problem);
-            let mut error = StepError::new(ErrorCode::ExternalServiceError, message);
-            error.details = Some(json!({"status": status.as_u16(), "body": not_json.excerpt}));
-            error
+            Cause::HttpNotJson.error_with(message, json!({"status": status.as_u16(), "body": not_json.excerpt}))
         })
     }
 
     /// What an answer other than 2xx means.
-    async fn refused(&self, response: Response) -> StepError {
+    async fn refused(&self, context: &Context, response: Response) -> StepError {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = body(response, FAILURE_BODY_MAX).await.ok().flatten().unwrap_or_default();
-        let said = serde_json::from_slice::<Said>(&body).ok().map(|said| said.error);
+        let body = body(context, response, FAILURE_BODY_MAX).await.ok().flatten().unwrap_or_default();
+        let said = Said::read(&body);
         let mut details = json!({"status": status.as_u16()});
         if let Some(after) = retry_after {
             details["retry_after"] = after.into();
         }
-        let Some(said) = said else {
-            if !body.is_empty() {
-                details["body"] = excerpt(&body).into();
-            }
-            let mut error = StepError::new(code(status), format!("{} answered {status}", self.shown));
-            error.details = Some(details);
-            return error;
-        };
-        let own_code = said.code.as_deref().and_then(known_code);
-        if let (None, Some(unknown)) = (own_code, said.code) {
-            details["code"] = unknown.into();
+        if said.is_none() && !body.is_empty() {
+            details["body"] = excerpt(&body).into();
         }
-        if let Some(more) = said.details {
-            details["details"] = more;
+        let message = format!("{} answered {status}", self.shown);
+        let error = Cause::HttpStatus(status.as_u16()).error_with(message, details);
+        match said {
+            Some(said) => said.over(error),
+            None => error,
         }
-        let message = said.message.unwrap_or_else(|| format!("{} answered {status}", self.shown));
-        let mut error = StepError::new(own_code.unwrap_or_else(|| code(status)), message);
-        error.retryable = said.retryable;
-        error.details = Some(details);
-        error
     }
 
     fn unreachable(&self, problem: reqwest::Error) -> StepError {
         let problem = problem.without_url();
+        // Who was never reached did not take its time.
+        let cause =
+            if problem.is_timeout() && !problem.is_connect() { Cause::HttpTimedOut } else { Cause::HttpUnreachable };
         let mut text = format!("{}: {problem}", self.shown);
         let mut source = problem.source();
         while let Some(cause) = source {
@@ -193,52 +176,19 @@ impl HttpAgent {
             text.push_str(&cause.to_string());
             source = cause.source();
         }
-        StepError::new(ErrorCode::ExternalServiceError, text)
-    }
-}
-
-/// What a failure's body may say.
-#[derive(Deserialize)]
-struct Said {
-    error: SaidError,
-}
-
-#[derive(Deserialize)]
-struct SaidError {
-    #[serde(default)]
-    code: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default)]
-    retryable: Option<bool>,
-    #[serde(default)]
-    details: Option<Value>,
-}
-
-fn known_code(text: &str) -> Option<ErrorCode> {
-    ErrorCode::ALL.into_iter().find(|code| code.as_str() == text)
-}
-
-/// The table of the module's documentation.
-fn code(status: StatusCode) -> ErrorCode {
-    match status.as_u16() {
-        401 | 402 | 403 | 407 | 451 => ErrorCode::PermissionDenied,
-        408 => ErrorCode::Timeout,
-        429 => ErrorCode::RateLimited,
-        409 | 423 | 424 | 425 => ErrorCode::ExternalServiceError,
-        400..=499 => ErrorCode::InvalidInput,
-        _ => ErrorCode::ExternalServiceError,
+        cause.error(text)
     }
 }
 
 /// The body, or `None` when it is longer than `max`.
-async fn body(mut response: Response, max: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+async fn body(context: &Context, mut response: Response, max: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
     let announced = response.content_length().unwrap_or(0);
     if usize::try_from(announced).map_or(true, |announced| announced > max) {
         return Ok(None);
     }
     let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
     while let Some(chunk) = response.chunk().await? {
+        context.heartbeat();
         if body.len() + chunk.len() > max {
             return Ok(None);
         }
@@ -265,6 +215,7 @@ fn run_headers(context: &Context) -> HeaderMap {
         put("millstream-item", item.to_string());
     }
     put("millstream-attempt", context.attempt().to_string());
+    put("millstream-timeout-ms", context.time_remaining().as_millis().to_string());
     headers
 }
 

@@ -6,13 +6,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::error::StepError;
 use millstream_model::ids::AgentId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::adapter::Answer;
+use crate::adapter::failure::Cause;
 use crate::context::Context;
 
 /// A handler, whatever types it was written with.
@@ -66,10 +67,10 @@ impl Handlers {
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 fn unexpected(problem: serde_json::Error) -> StepError {
-    StepError::new(ErrorCode::InvalidInput, format!("the input is not what the handler expects: {problem}"))
+    Cause::UnexpectedInput.error(format!("the input is not what the handler expects: {problem}"))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
 fn unwritable(problem: serde_json::Error) -> StepError {
-    StepError::new(ErrorCode::InternalError, format!("the handler's answer has no JSON form: {problem}"))
+    Cause::UnwritableOutput.error(format!("the handler's answer has no JSON form: {problem}"))
 }

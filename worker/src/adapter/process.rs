@@ -3,17 +3,18 @@
 //! Config: `{"argv": ["prog", "arg"], "env": {…}, "cwd": "…"}`. The step's input is JSON on
 //! stdin, the output JSON on stdout (nothing is null), the end of stderr goes into the details
 //! of a failure. The environment is PATH, HOME and LANG of the worker, what `env` says, and
-//! `MILLSTREAM_EXECUTION_ID`, `_STEP_ID`, `_ITEM`, `_ATTEMPT`, `_IDEMPOTENCY_KEY`, `TRACEPARENT`.
+//! `MILLSTREAM_EXECUTION_ID`, `_STEP_ID`, `_ITEM`, `_ATTEMPT`, `_TIMEOUT_MS`, `_IDEMPOTENCY_KEY`,
+//! `TRACEPARENT`.
 //!
-//! | what happens | code |
-//! |---|---|
-//! | it cannot be started, exits with another code than 0, is killed | INTERNAL_ERROR |
-//! | stdout is not JSON | INTERNAL_ERROR |
-//! | stdout is above [`RESULT_MAX`] | RESULT_TOO_LARGE |
+//! What a failure is called is in the table of [`failure`](crate::adapter::failure). A program that fails and writes
+//! `{"error": {"code", "message", "retryable", "details", "trace"}}` to stdout has the last word.
+//!
+//! Every byte on stdout or stderr is a sign of life.
 //!
 //! The program leads its own process group, which is killed when the run is over, however it
 //! came to its end: nothing is left behind.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::error::StepError;
 use millstream_model::limits::RESULT_MAX;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
@@ -30,11 +31,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use crate::adapter::failure::{Cause, Said, python_traceback};
 use crate::adapter::{Answer, ConfigProblem, json_from};
 use crate::context::Context;
 
 /// Bytes of stderr that are kept, the last ones.
-const STDERR_KEPT: usize = 4 * 1024;
+const STDERR_KEPT: usize = 8 * 1024;
 /// How long pipes may stay open when the group is dead: only a process that left the group holds them.
 const DRAIN: Duration = Duration::from_secs(1);
 const INHERITED: [&str; 3] = ["PATH", "HOME", "LANG"];
@@ -71,8 +73,7 @@ impl ProcessAgent {
 
     pub(crate) async fn call(&self, context: &Context, input: Arc<RawValue>) -> Answer {
         let mut child = self.command(context).spawn().map_err(|problem| {
-            let message = format!("cannot start `{}`: {problem}", self.program);
-            StepError::new(ErrorCode::InternalError, message)
+            Cause::ProcessNotStarted(problem.kind()).error(format!("cannot start `{}`: {problem}", self.program))
         })?;
         let group = Group::led_by(&child);
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -86,8 +87,8 @@ impl ProcessAgent {
         let mut said = Vec::new();
         let mut complained = Vec::new();
         let (status, piped) = {
-            let read = read_capped(stdout, &mut said, RESULT_MAX);
-            let listen = read_tail(stderr, &mut complained, STDERR_KEPT);
+            let read = read_capped(context, stdout, &mut said, RESULT_MAX);
+            let listen = read_tail(context, stderr, &mut complained, STDERR_KEPT);
             let pipes = async { tokio::try_join!(feed, read, listen) };
             tokio::pin!(pipes);
             tokio::select! {
@@ -108,19 +109,23 @@ impl ProcessAgent {
         };
         if let Err(Flood) = piped {
             let message = format!("`{}` wrote more than {RESULT_MAX} bytes to stdout", self.program);
-            return Err(StepError::new(ErrorCode::ResultTooLarge, message));
+            return Err(Cause::OutputTooLarge.error(message));
         }
         match status {
             Ok(status) if status.success() => self.output(said, &complained),
-            Ok(status) => Err(self.failure(&how_it_ended(status), &complained)),
-            Err(problem) => Err(self.failure(&format!("cannot be waited for: {problem}"), &complained)),
+            Ok(status) => Err(self.ended(status, &said, &complained)),
+            Err(problem) => {
+                let what = format!("cannot be waited for: {problem}");
+                Err(self.failure(Cause::ProcessEnded, &what, &complained))
+            }
         }
     }
 
     fn output(&self, said: Vec<u8>, complained: &[u8]) -> Answer {
         let said = if said.iter().all(u8::is_ascii_whitespace) { b"null".to_vec() } else { said };
         json_from(said).map_err(|not_json| {
-            let mut error = self.failure(&format!("wrote no JSON to stdout: {}", not_json.problem), complained);
+            let what = format!("wrote no JSON to stdout: {}", not_json.problem);
+            let mut error = self.failure(Cause::ProcessNotJson, &what, complained);
             if let Some(details) = &mut error.details {
                 details["stdout"] = not_json.excerpt.into();
             }
@@ -128,10 +133,32 @@ impl ProcessAgent {
         })
     }
 
-    fn failure(&self, what: &str, complained: &[u8]) -> StepError {
-        let mut error = StepError::new(ErrorCode::InternalError, format!("`{}` {what}", self.program));
-        error.details = Some(json!({"stderr": String::from_utf8_lossy(complained)}));
-        error
+    /// What an end other than exit code 0 means.
+    fn ended(&self, status: ExitStatus, said: &[u8], complained: &[u8]) -> StepError {
+        let text = tail_text(complained);
+        let traceback = python_traceback(&text);
+        let cause = traceback.map_or(Cause::ProcessEnded, |(_, class)| Cause::PythonRaised(class));
+        let mut error = self.failure(cause, &how_it_ended(status), complained);
+        if let Some(details) = &mut error.details {
+            match (status.code(), status.signal()) {
+                (Some(code), _) => details["exit_code"] = code.into(),
+                (None, Some(signal)) => details["signal"] = signal.into(),
+                (None, None) => {}
+            }
+        }
+        if let Some((trace, _)) = traceback {
+            error.message = format!("{}: {}", error.message, trace.lines().next_back().unwrap_or_default());
+            error.trace = Some(trace.to_owned());
+        }
+        match Said::read(said) {
+            Some(said) => said.over(error),
+            None => error,
+        }
+    }
+
+    fn failure(&self, cause: Cause<'_>, what: &str, complained: &[u8]) -> StepError {
+        let details = json!({"stderr": tail_text(complained)});
+        cause.error_with(format!("`{}` {what}", self.program), details)
     }
 
     fn command(&self, context: &Context) -> Command {
@@ -142,6 +169,7 @@ impl ProcessAgent {
         command.env("MILLSTREAM_EXECUTION_ID", context.execution().to_string());
         command.env("MILLSTREAM_STEP_ID", context.step().as_str());
         command.env("MILLSTREAM_ATTEMPT", context.attempt().to_string());
+        command.env("MILLSTREAM_TIMEOUT_MS", context.time_remaining().as_millis().to_string());
         command.env("MILLSTREAM_IDEMPOTENCY_KEY", context.idempotency_key());
         if let Some(item) = context.item() {
             command.env("MILLSTREAM_ITEM", item.to_string());
@@ -185,23 +213,45 @@ impl Drop for Group {
 struct Flood;
 
 /// Reads until the end, or until there is more than `max` bytes.
-async fn read_capped(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>, max: usize) -> Result<(), Flood> {
-    let Some(pipe) = pipe else { return Ok(()) };
+async fn read_capped(
+    context: &Context,
+    pipe: Option<impl AsyncRead + Unpin>,
+    bytes: &mut Vec<u8>,
+    max: usize,
+) -> Result<(), Flood> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
     // A pipe that breaks ends like one that is closed; the exit status tells the rest.
-    drop(pipe.take(max as u64 + 1).read_to_end(bytes).await);
-    if bytes.len() > max { Err(Flood) } else { Ok(()) }
+    while let Ok(1..) = pipe.read_buf(bytes).await {
+        context.heartbeat();
+        if bytes.len() > max {
+            return Err(Flood);
+        }
+    }
+    Ok(())
 }
 
 /// Reads until the end and keeps the last `kept` bytes.
-async fn read_tail(pipe: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>, kept: usize) -> Result<(), Flood> {
+async fn read_tail(
+    context: &Context,
+    pipe: Option<impl AsyncRead + Unpin>,
+    bytes: &mut Vec<u8>,
+    kept: usize,
+) -> Result<(), Flood> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     while let Ok(1..) = pipe.read_buf(bytes).await {
+        context.heartbeat();
         if bytes.len() > 2 * kept {
             bytes.drain(..bytes.len() - kept);
         }
     }
     bytes.drain(..bytes.len().saturating_sub(kept));
     Ok(())
+}
+
+/// The end of a text that may have lost the first bytes of its first character.
+fn tail_text(bytes: &[u8]) -> Cow<'_, str> {
+    let start = bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+    String::from_utf8_lossy(&bytes[start..])
 }
 
 fn how_it_ended(status: ExitStatus) -> String {

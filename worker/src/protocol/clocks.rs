@@ -15,6 +15,20 @@ pub struct Clocks {
     asked_ms: u64,
     notice_ms: Option<u64>,
     close_ms: Option<u64>,
+    silence: Option<Silence>,
+}
+
+/// How long an agent may say nothing.
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    heard_ms: u64,
+    allowed_ms: u64,
+}
+
+impl Silence {
+    const fn ends_ms(self) -> u64 {
+        self.heard_ms.saturating_add(self.allowed_ms)
+    }
 }
 
 /// What is due.
@@ -22,6 +36,8 @@ pub struct Clocks {
 pub enum Due {
     /// Start-to-close is over.
     Timeout,
+    /// The agent gave no sign of life for as long as `heartbeat_ms` permits.
+    Silent,
     /// The broker has been silent for too long.
     Lost,
     /// Tell the broker that the task is being worked on, and ask for a reply.
@@ -35,7 +51,7 @@ pub enum Due {
 impl Default for Clocks {
     /// A delivery that was pulled just now.
     fn default() -> Self {
-        Self { confirmed_ms: 0, asked_ms: 0, notice_ms: None, close_ms: None }
+        Self { confirmed_ms: 0, asked_ms: 0, notice_ms: None, close_ms: None, silence: None }
     }
 }
 
@@ -46,10 +62,24 @@ impl Clocks {
         self.close_ms = Some(now_ms.saturating_add(timeout_ms));
     }
 
+    /// The agent is called, and may be silent for `heartbeat_ms`. What came before, the wait for its turn for one,
+    /// is not its silence.
+    pub fn call(&mut self, now_ms: u64, heartbeat_ms: Option<u64>) {
+        self.silence = heartbeat_ms.map(|allowed_ms| Silence { heard_ms: now_ms, allowed_ms });
+    }
+
+    /// The agent gave a sign of life.
+    pub fn heard(&mut self, at_ms: u64) {
+        if let Some(silence) = &mut self.silence {
+            silence.heard_ms = silence.heard_ms.max(at_ms);
+        }
+    }
+
     /// The run is over.
     pub fn stop(&mut self) {
         self.notice_ms = None;
         self.close_ms = None;
+        self.silence = None;
     }
 
     /// The broker confirmed the progress that was told at `asked_ms`.
@@ -60,7 +90,8 @@ impl Clocks {
     /// When [`Clocks::due`] is to be asked next.
     pub fn next_ms(&self) -> u64 {
         let progress = (self.asked_ms + PROGRESS_MS).min(self.lost_ms());
-        [self.notice_ms, self.close_ms].into_iter().flatten().fold(progress, u64::min)
+        let silence = self.silence.map(Silence::ends_ms);
+        [self.notice_ms, self.close_ms, silence].into_iter().flatten().fold(progress, u64::min)
     }
 
     /// What is due now, the most pressing first; an answer is given once.
@@ -68,6 +99,10 @@ impl Clocks {
         if self.close_ms.is_some_and(|close| now_ms >= close) {
             self.stop();
             return Due::Timeout;
+        }
+        if self.silence.is_some_and(|silence| now_ms >= silence.ends_ms()) {
+            self.stop();
+            return Due::Silent;
         }
         if now_ms >= self.lost_ms() {
             // Whoever goes on regardless is told again after as long.
@@ -146,5 +181,38 @@ mod tests {
         clocks.stop();
         assert_eq!(clocks.due(2_900), Due::Nothing);
         assert_eq!(clocks.next_ms(), 3_000);
+    }
+
+    #[test]
+    fn an_agent_that_is_silent_for_longer_than_it_may_is_stopped() {
+        let mut clocks = Clocks::default();
+        clocks.start(0, 60_000);
+        assert_eq!(clocks.due(100), Due::Notice);
+        clocks.call(1_000, Some(500));
+        assert_eq!(clocks.next_ms(), 1_500);
+        clocks.heard(1_400);
+        assert_eq!(clocks.due(1_500), Due::Nothing);
+        clocks.heard(1_200);
+        assert_eq!((clocks.next_ms(), clocks.due(1_899)), (1_900, Due::Nothing));
+        assert_eq!(clocks.due(1_900), Due::Silent);
+        assert_eq!(clocks.due(2_500), Due::Nothing, "it is told once, and the run is over");
+    }
+
+    #[test]
+    fn without_a_heartbeat_and_before_the_call_nobody_listens() {
+        let mut clocks = Clocks::default();
+        clocks.start(0, 60_000);
+        clocks.heard(1);
+        assert_eq!((clocks.due(2_900), clocks.due(2_950)), (Due::Notice, Due::Nothing));
+        clocks.call(2_960, None);
+        assert_eq!(clocks.next_ms(), 3_000);
+    }
+
+    #[test]
+    fn the_end_of_the_time_is_told_before_the_silence() {
+        let mut clocks = Clocks::default();
+        clocks.start(0, 1_000);
+        clocks.call(0, Some(1_000));
+        assert_eq!((clocks.due(1_000), clocks.due(1_000)), (Due::Timeout, Due::Nothing));
     }
 }

@@ -5,6 +5,11 @@ use serde_json::json;
 
 use super::*;
 
+mod claims;
+
+/// Sequence of the task's message.
+const MESSAGE: u64 = 7;
+
 const EXECUTION: &str = "0193a5a0-0000-7000-8000-000000000003";
 
 #[test]
@@ -33,7 +38,93 @@ fn a_redelivery_is_the_next_ordinal_and_claims_before_it_runs() {
 }
 
 #[test]
-fn a_claim_is_released_where_no_other_message_can_stand_for_the_same_run() {
+fn a_start_that_is_awaited_is_in_the_journal_before_the_run() {
+    let task = task(&json!({"announce_start": true}));
+    check(
+        &task,
+        1,
+        &[
+            ("arrived 5", "announce #1 by w1"),
+            ("announced 6", "run"),
+            ("answered", "append succeeded #1"),
+            ("stored", "ack"),
+        ],
+    );
+    check(&task, 2, &[("arrived 5", "claim #2 as w1 at 5"), ("won 5", "announce #2 by w1"), ("announced 6", "run")]);
+    check(
+        &task,
+        2,
+        &[("arrived 5", "claim #2 as w1 at 5"), ("taken by w1 at 5", "announce #2 by w1"), ("announced 6", "run")],
+    );
+}
+
+#[test]
+fn what_expired_or_was_cancelled_while_its_start_was_announced_does_not_run() {
+    let task = task(&json!({"announce_start": true, "not_after": 9, "max_attempts": 1}));
+    check(
+        &task,
+        1,
+        &[
+            ("arrived 5", "claim #1 as w1 at 5"),
+            ("won 6", "announce #1 by w1"),
+            ("announced 10", "append expired #1"),
+            ("stored", "ack and confirm"),
+            ("acked", "release the claim"),
+            ("released", "done"),
+        ],
+    );
+    check(
+        &task,
+        1,
+        &[
+            ("arrived 5", "claim #1 as w1 at 5"),
+            ("won 6", "announce #1 by w1"),
+            ("cancel seen", "continue"),
+            ("announced 7 cancelled", "append failed #1 CANCELLED"),
+        ],
+    );
+    check(&task, 1, &[("arrived 5", "claim #1 as w1 at 5"), ("won 10", "append expired #1")]);
+}
+
+#[test]
+fn what_did_not_run_gives_its_claim_back_before_the_task_is_offered_to_others() {
+    let task = task(&json!({"announce_start": true, "max_attempts": 1}));
+    for (happened, wanted) in [("grace over", "hand back"), ("not accepted", "hand back after 10000")] {
+        check(
+            &task,
+            1,
+            &[
+                ("arrived 5", "claim #1 as w1 at 5"),
+                ("won 6", "announce #1 by w1"),
+                (happened, "release the claim"),
+                ("released", wanted),
+            ],
+        );
+    }
+    check(
+        &task,
+        1,
+        &[("arrived 5", "claim #1 as w1 at 5"), ("won 6", "announce #1 by w1"), ("progress lost", "leave")],
+    );
+}
+
+#[test]
+fn a_start_that_is_not_accepted_runs_nothing() {
+    let task = task(&json!({"announce_start": true}));
+    check(&task, 1, &[("arrived 5", "announce #1 by w1"), ("not accepted", "hand back after 10000")]);
+}
+
+#[test]
+fn a_worker_on_probation_announces_every_start() {
+    let task = task(&json!({}));
+    let worker = "w1".parse().expect("a name");
+    let mut machine = Delivered::new(&task, MESSAGE, 1, &worker).on_probation();
+    assert_eq!(render(&machine.on(event("arrived 5"))), "announce #1 by w1");
+    assert_eq!(render(&machine.on(event("announced 6"))), "run");
+}
+
+#[test]
+fn a_result_that_is_not_accepted_sends_the_task_back_and_counts_as_a_run() {
     let task = task(&json!({"max_attempts": 1}));
     check(
         &task,
@@ -42,84 +133,26 @@ fn a_claim_is_released_where_no_other_message_can_stand_for_the_same_run() {
             ("arrived 5", "claim #1 as w1 at 5"),
             ("won 6", "run"),
             ("answered", "append succeeded #1"),
-            ("stored", "ack and confirm"),
-            ("acked", "release the claim"),
-            ("released", "done"),
+            ("not accepted", "hand back after 10000"),
         ],
     );
 }
 
 #[test]
-fn a_second_attempt_claims_on_its_first_delivery_too() {
-    let task = task(&json!({"key": key(2)}));
-    check(&task, 1, &[("arrived 5", "claim #2 as w1 at 5")]);
-}
-
-#[test]
-fn a_step_with_one_attempt_claims_its_only_run() {
-    let task = task(&json!({"max_attempts": 1}));
-    check(&task, 1, &[("arrived 5", "claim #1 as w1 at 5"), ("won 5", "run")]);
-}
-
-#[test]
-fn a_claim_that_another_holds_is_reported_and_nothing_runs() {
+fn an_answer_is_kept_while_its_output_is_stored() {
     let task = task(&json!({}));
-    check(
-        &task,
-        2,
-        &[
-            ("arrived 5", "claim #2 as w1 at 5"),
-            ("taken by w2 at 3", "append claim of #2 held by w2 since 3000"),
-            ("stored", "ack"),
-        ],
-    );
-}
-
-#[test]
-fn a_claim_of_this_worker_from_another_moment_is_held_by_another_run() {
-    let task = task(&json!({}));
-    check(
-        &task,
-        9,
-        &[("arrived 5", "claim #3 as w1 at 5"), ("taken by w1 at 4", "append claim of #3 held by w1 since 4000")],
-    );
-}
-
-#[test]
-fn a_claim_whose_answer_was_lost_is_our_own() {
-    let task = task(&json!({}));
-    check(
-        &task,
-        2,
-        &[
-            ("arrived 5", "claim #2 as w1 at 5"),
-            ("taken by w1 at 5", "run"),
-            ("answered", "append succeeded #2"),
-            ("stored", "ack"),
-        ],
-    );
-}
-
-#[test]
-fn a_claim_that_the_store_refuses_sends_the_task_back_with_a_delay() {
-    let task = task(&json!({}));
-    check(&task, 2, &[("arrived 5", "claim #2 as w1 at 5"), ("claim refused", "hand back after 10000")]);
-}
-
-#[test]
-fn a_claim_is_kept_when_the_ack_is_not_confirmed() {
-    let task = task(&json!({"max_attempts": 1}));
     check(
         &task,
         1,
         &[
-            ("arrived 5", "claim #1 as w1 at 5"),
-            ("won 5", "run"),
+            ("arrived 5", "run"),
+            ("storing", "continue"),
+            ("cancel seen", "continue"),
+            ("progress lost", "continue"),
             ("answered", "append succeeded #1"),
-            ("stored", "ack and confirm"),
-            ("ack lost", "done"),
         ],
     );
+    check(&task, 1, &[("arrived 5", "run"), ("storing", "continue"), ("grace over", "hand back")]);
 }
 
 #[test]
@@ -235,26 +268,10 @@ fn a_result_that_no_message_can_hold_becomes_a_failure() {
 }
 
 #[test]
-fn a_claim_outlives_the_last_start_and_the_run_by_an_hour() {
-    let worker = "w1".parse().expect("a name");
-    for (task, ttl) in [
-        (task(&json!({"not_after": 25_000, "max_attempts": 1})), 20 + 60_000 + 3_600_000),
-        (task(&json!({"deadline": 105_000, "max_attempts": 1})), 100 + 60_000 + 3_600_000),
-        (task(&json!({"max_attempts": 1})), 60_000 + 3_600_000),
-    ] {
-        let mut delivered = Delivered::new(&task, 1, &worker);
-        match delivered.on(Event::Arrived(Moment { now: Timestamp::from_micros(5_000), cancelled: false })) {
-            Next::Claim { ttl_ms, .. } => assert_eq!(ttl_ms, ttl),
-            other => panic!("expected a claim, not {other:?}"),
-        }
-    }
-}
-
-#[test]
 fn a_result_returns_the_token_and_the_key_it_was_given() {
     let task = task(&json!({}));
     let worker = "w1".parse().expect("a name");
-    let mut delivered = Delivered::new(&task, 1, &worker);
+    let mut delivered = Delivered::new(&task, MESSAGE, 1, &worker);
     delivered.on(Event::Arrived(Moment { now: Timestamp::from_micros(5), cancelled: false }));
     match delivered.on(Event::Ran(outcome(Ok(Payload::null())))) {
         Next::Append(entry) => match *entry {
@@ -284,7 +301,7 @@ fn a_message_of_another_protocol_goes_back_to_the_queue() {
 #[track_caller]
 fn check(task: &Task, delivered: u64, table: &[(&str, &str)]) {
     let worker = "w1".parse().expect("a name");
-    let mut machine = Delivered::new(task, delivered, &worker);
+    let mut machine = Delivered::new(task, MESSAGE, delivered, &worker);
     for (happened, wanted) in table {
         assert_eq!(render(&machine.on(event(happened))), *wanted, "after `{happened}`");
     }
@@ -298,10 +315,14 @@ fn event(text: &str) -> Event {
         ["arrived", at, ..] => Event::Arrived(moment(at)),
         ["won", at, ..] => Event::ClaimWon(moment(at)),
         ["taken", "by", who, "at", at] => Event::ClaimTaken {
-            claim: Claim { worker: who.parse().expect("a name"), claimed_at: micros(at) },
+            claim: Claim { worker: who.parse().expect("a name"), claimed_at: micros(at), message: MESSAGE },
             stored_at: Timestamp::from_millis(at.parse().expect("a number")),
             now: moment(at),
         },
+        ["unanswered", at, ..] => Event::ClaimUnanswered(moment(at)),
+        ["announced", at, ..] => Event::Announced(moment(at)),
+        ["storing"] => Event::Answered,
+        ["not", "accepted"] => Event::NotAccepted,
         ["claim", "refused"] => Event::ClaimRefused,
         ["answered"] => Event::Ran(outcome(Ok(Payload::null()))),
         ["failed"] => Event::Ran(outcome(Err(StepError::new(ErrorCode::InternalError, "broken")))),
@@ -325,6 +346,10 @@ fn render(next: &Next) -> String {
             let ordinal = ordinal.expect("a claim of this task");
             format!("claim #{ordinal} as {} at {}", claim.worker, claim.claimed_at.as_micros())
         }
+        Next::Announce(entry) => match &**entry {
+            Entry::TaskStarted(e) => format!("announce #{} by {}", e.ordinal, e.worker),
+            other => panic!("a start is announced, not {other:?}"),
+        },
         Next::Run => "run".to_owned(),
         Next::Append(entry) => match &**entry {
             Entry::TaskSucceeded(e) => format!("append succeeded #{}", e.run.ordinal),

@@ -13,28 +13,42 @@ use millstream_model::payload::{Body, Payload};
 use millstream_model::task::Task;
 use serde_json::value::RawValue;
 
-use crate::adapter::Answer;
+use crate::adapter::failure::{Cause, bounded};
+use crate::adapter::{Adapter, Answer};
 use crate::context::Context;
+use crate::gate::Turn;
 use crate::run::Shared;
 use crate::trouble::Trouble;
 
 /// Room for the rest of an entry beside an inline value.
 const ENTRY_MARGIN: usize = 8 * 1024;
 
-/// Calls the agent of a task.
-pub(super) async fn call(shared: &Shared, task: &Arc<Task>, context: &Context) -> Answer {
+/// A call that may be made.
+pub(super) struct Prepared<'a> {
+    pub(super) agent: Arc<Adapter>,
+    pub(super) input: Arc<RawValue>,
+    pub(super) turn: Turn<'a>,
+}
+
+/// Gets what a call needs, its turn last.
+pub(super) async fn prepare<'a>(shared: &'a Shared, task: &'a Task) -> Result<Prepared<'a>, StepError> {
     let agent = shared.manifests.adapter(task).await?;
     let input = input(shared, task).await?;
     // What is left of the step's time must be enough for the call itself.
     let patience = Duration::from_millis(task.timeout_ms / 10 * 9);
-    let _turn = shared.gates.enter(&task.agent, patience).await?;
-    match AssertUnwindSafe(agent.call(context, input)).catch_unwind().await {
+    let turn = shared.gates.enter(&task.agent, patience).await?;
+    Ok(Prepared { agent, input, turn })
+}
+
+/// Calls an agent. What it says of a failure is bounded, and a panic is its failure.
+pub(super) async fn call(agent: &Adapter, context: &Context, input: Arc<RawValue>) -> Answer {
+    let answer = match AssertUnwindSafe(agent.call(context, input)).catch_unwind().await {
         Ok(answer) => answer,
         Err(panic) => {
-            let message = format!("agent {} panicked: {}", task.agent, panic_message(&*panic));
-            Err(StepError::new(ErrorCode::InternalError, message))
+            Err(Cause::Panicked.error(format!("agent {} panicked: {}", context.agent(), panic_message(&*panic))))
         }
-    }
+    };
+    answer.map_err(bounded)
 }
 
 /// The input's text, wherever it is.
@@ -67,7 +81,7 @@ pub(super) async fn store(shared: &Shared, task: &Task, text: Arc<RawValue>) -> 
     let size = text.get().len();
     if size > RESULT_MAX {
         let message = format!("the output has {size} bytes; a step may return {RESULT_MAX}");
-        return Err(StepError::new(ErrorCode::ResultTooLarge, message));
+        return Err(Cause::OutputTooLarge.error(message));
     }
     let inline_max = INLINE_MAX.min((shared.broker.max_payload() / 2).saturating_sub(ENTRY_MARGIN));
     if size <= inline_max {
@@ -77,11 +91,15 @@ pub(super) async fn store(shared: &Shared, task: &Task, text: Arc<RawValue>) -> 
     loop {
         match shared.broker.put_payload(task.key.execution, text.get()).await {
             Ok(reference) => return Ok(Payload::stored(reference)),
-            Err(error) => {
+            Err(error) if error.is_retryable() => {
                 if trouble.failed() {
                     tracing::warn!(execution = %task.key.execution, %error, "an output cannot be stored; trying on");
                 }
                 trouble.pause().await;
+            }
+            Err(error) => {
+                tracing::error!(execution = %task.key.execution, %error, "an output is not accepted");
+                return Err(StepError::new(ErrorCode::InternalError, format!("the output cannot be stored: {error}")));
             }
         }
     }

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use millstream_broker::{AckError, Acker};
 use millstream_model::entry::Entry;
-use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::error::StepError;
 use millstream_model::event::{Event as Live, EventType};
 use millstream_model::task::Task;
 use millstream_model::time::Timestamp;
 use millstream_model::trace::{SpanId, TraceId, TraceParent};
 use millstream_telemetry::spans::{self, Kind, Span};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::adapter::failure::Cause;
 use crate::clock::now;
-use crate::context::Context;
+use crate::context::{Context, Pulse};
 use crate::protocol::{Clocks, Delivered, Due, Event, Next, Outcome};
 use crate::run::Shared;
 
@@ -33,8 +35,9 @@ pub(crate) struct Tending<'a> {
     started_at: Timestamp,
     /// The worker's span, when it is exported.
     span: Option<SpanId>,
-    /// The agent has answered: from here on only the worker's end stops the task.
-    answered: bool,
+    pulse: Arc<Pulse>,
+    /// How long the agent's turn was waited for, once it is called.
+    waited: Option<Duration>,
     cancels: watch::Receiver<()>,
 }
 
@@ -48,6 +51,7 @@ impl<'a> Tending<'a> {
         machine: Delivered<'a>,
         acker: Acker,
     ) -> Self {
+        let pulled = Instant::now();
         Self {
             shared,
             task,
@@ -55,16 +59,22 @@ impl<'a> Tending<'a> {
             machine,
             acker,
             clocks: Clocks::default(),
-            pulled: Instant::now(),
+            pulled,
             started_at: Timestamp::default(),
             span: None,
-            answered: false,
+            pulse: Arc::new(Pulse::new(pulled)),
+            waited: None,
             cancels: shared.cancelled.subscribe(),
         }
     }
 
     pub(crate) fn acker(&self) -> &Acker {
         &self.acker
+    }
+
+    /// The number of the run.
+    pub(crate) fn ordinal(&self) -> u32 {
+        self.machine.ordinal()
     }
 
     /// Tells the machine what happened.
@@ -75,19 +85,28 @@ impl<'a> Tending<'a> {
     /// A run starts: its clocks run, and its span has an id.
     pub(crate) fn start(&mut self, started_at: Timestamp) -> Context {
         self.started_at = started_at;
-        self.clocks.start(self.now_ms(), self.task.timeout_ms);
+        // What waited in the queue has less time left than when it was published.
+        let left_ms = self.task.deadline.map_or(u64::MAX, |deadline| deadline.millis_since(started_at));
+        self.clocks.start(self.now_ms(), self.task.timeout_ms.min(left_ms));
         self.span = self.trace.filter(|parent| parent.sampled && spans::enabled()).map(|_| spans::new_id());
         let trace = match (self.trace, self.span) {
             (Some(parent), Some(span)) => Some(TraceParent { span, ..parent }),
             (parent, _) => parent,
         };
-        Context::new(Arc::clone(self.task), self.machine.ordinal(), trace)
+        Context::new(Arc::clone(self.task), self.machine.ordinal(), trace, started_at, Arc::clone(&self.pulse))
+    }
+
+    /// The agent is called, after its turn was waited for so long: from here on its silence counts.
+    pub(crate) fn call(&mut self, waited: Duration) {
+        self.waited = Some(waited);
+        self.clocks.call(self.now_ms(), self.task.heartbeat_ms);
     }
 
     /// The agent has answered. Progress goes on until the ack.
     pub(crate) fn stop(&mut self) {
         self.clocks.stop();
-        self.answered = true;
+        // While it runs, an answer is nothing that interrupts it.
+        self.machine.on(Event::Answered);
     }
 
     /// Awaits `work` and keeps the task alive meanwhile. What interrupts it drops it, and says what is next.
@@ -109,7 +128,7 @@ impl<'a> Tending<'a> {
                     continue;
                 }
                 Ok(()) = self.cancels.changed() => {
-                    if self.answered || !shared.cancelled.contains(self.task.key.execution) {
+                    if !shared.cancelled.covers(&self.task.key) {
                         continue;
                     }
                     Event::CancelSeen { started_at: self.started_at, now: now() }
@@ -117,11 +136,12 @@ impl<'a> Tending<'a> {
                 () = shared.over.cancelled() => Event::GraceOver,
                 () = &mut sleep => {
                     let at = self.now_ms();
+                    self.clocks.heard(self.pulse.heard_ms());
                     let due = self.clocks.due(at);
                     sleep.as_mut().reset(self.wake());
                     match due {
-                        Due::Timeout => Event::Ran(self.timed_out()),
-                        Due::Lost if self.answered => continue,
+                        Due::Timeout => Event::Ran(self.stopped(self.timed_out())),
+                        Due::Silent => Event::Ran(self.stopped(self.silent())),
                         Due::Lost => Event::ProgressLost,
                         Due::Progress => {
                             asked = Some((at, progress(self.acker.clone())));
@@ -192,10 +212,28 @@ impl<'a> Tending<'a> {
         });
     }
 
-    fn timed_out(&self) -> Outcome {
-        let message = format!("no answer within {} ms; the attempt was stopped", self.task.timeout_ms);
-        let error = StepError::new(ErrorCode::Timeout, message);
+    fn stopped(&self, error: StepError) -> Outcome {
         Outcome { started_at: self.started_at, ended_at: now(), span: self.span, result: Err(error) }
+    }
+
+    fn timed_out(&self) -> StepError {
+        let timeout_ms = self.task.timeout_ms;
+        match self.waited {
+            Some(waited) => Cause::TimeUp.error_with(
+                format!("no answer within {timeout_ms} ms; the attempt was stopped"),
+                json!({"timeout_ms": timeout_ms, "waited_for_its_turn_ms": millis(waited)}),
+            ),
+            None => Cause::TimeUp.error_with(
+                format!("the agent could not be called within {timeout_ms} ms: its manifest or its input did not come"),
+                json!({"timeout_ms": timeout_ms}),
+            ),
+        }
+    }
+
+    fn silent(&self) -> StepError {
+        let heartbeat_ms = self.task.heartbeat_ms.unwrap_or_default();
+        let message = format!("no heartbeat within {heartbeat_ms} ms; the attempt was stopped");
+        Cause::Silent.error_with(message, json!({"heartbeat_ms": heartbeat_ms}))
     }
 
     /// Tells whoever watches that the step is running. Nobody relies on it.
@@ -226,13 +264,17 @@ impl<'a> Tending<'a> {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.pulled.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.pulled.elapsed())
     }
 
     fn wake(&self) -> Instant {
         // A timeout may be a year; no timer needs to be set that far.
         self.pulled + Duration::from_millis(self.clocks.next_ms())
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn progress(acker: Acker) -> Reply {

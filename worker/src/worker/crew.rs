@@ -11,8 +11,9 @@ use millstream_model::limits::{PRESENCE_RENEW_MS, PRESENCE_TTL_MS};
 use millstream_model::task::{PROTOCOL, PROTOCOL_OLDEST};
 use millstream_model::time::Timestamp;
 use millstream_model::view::WorkerPresence;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,6 +22,9 @@ use crate::lane::Lane;
 use crate::run::Shared;
 use crate::trouble::Trouble;
 use crate::worker::WorkerConfig;
+
+/// How far two announcements are apart at least: a change is told promptly, and a flurry of them at once.
+const PRESENCE_REST: Duration = Duration::from_secs(1);
 
 /// The duties of a worker and what they share.
 pub(crate) struct Crew {
@@ -35,6 +39,7 @@ pub(crate) struct Crew {
     started_at: Timestamp,
     /// Changed by whoever follows the agents, read when presence is announced, hence the lock.
     lanes: Mutex<BTreeMap<Capability, Open>>,
+    lanes_changed: Notify,
 }
 
 /// A lane and what closes it.
@@ -55,6 +60,7 @@ impl Crew {
             runs: TaskTracker::new(),
             started_at: now(),
             lanes: Mutex::default(),
+            lanes_changed: Notify::new(),
         })
     }
 
@@ -65,10 +71,6 @@ impl Crew {
         duties.spawn(async move { agents.register().await });
         let agents = Arc::clone(self);
         duties.spawn(async move { agents.follow_agents().await });
-        let named = self.config.capabilities.iter().chain(self.own.iter().flat_map(|agent| &agent.capabilities));
-        for capability in named.cloned().collect::<BTreeSet<_>>() {
-            self.open(capability);
-        }
         duties.spawn(async move { presence.announce().await });
     }
 
@@ -107,6 +109,7 @@ impl Crew {
         let closing = self.stopping.child_token();
         self.pulls.spawn(Arc::clone(&lane).serve(closing.clone()));
         lanes.insert(capability, Open { lane, closing });
+        self.lanes_changed.notify_one();
     }
 
     /// Makes the handlers' manifests known.
@@ -122,8 +125,12 @@ impl Crew {
         }
     }
 
-    /// Keeps limits at the newest manifests, and the lanes at what can be run.
+    /// Keeps limits at the newest manifests, and the lanes at what can be run. No lane opens before the limits are
+    /// known: a worker that starts with a full queue would overrun them.
     async fn follow_agents(&self) {
+        for agent in &self.own {
+            self.shared.gates.follow(agent);
+        }
         let mut watch = self.shared.broker.watch_agents();
         let mut trouble = Trouble::default();
         let mut agents = BTreeMap::new();
@@ -147,10 +154,16 @@ impl Crew {
                 }
             }
             trouble.over();
-            if all_seen && self.takes_everything() {
-                self.take(&runnable(&agents));
+            if all_seen {
+                if self.takes_everything() { self.take(&runnable(&agents)) } else { self.take(&self.named()) }
             }
         }
+    }
+
+    /// What somebody named, in the configuration or in a handler's manifest.
+    fn named(&self) -> BTreeSet<Capability> {
+        let own = self.own.iter().flat_map(|agent| &agent.capabilities);
+        self.config.capabilities.iter().chain(own).cloned().collect()
     }
 
     /// Opens and closes lanes until they are these.
@@ -167,26 +180,32 @@ impl Crew {
         }
     }
 
-    /// Says every few seconds that the worker is here.
+    /// Says every few seconds that the worker is here, and soon when its lanes or circuits have changed.
     async fn announce(&self) {
         let mut trouble = Trouble::default();
-        let mut ticks = tokio::time::interval(Duration::from_millis(PRESENCE_RENEW_MS));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut circuits = self.shared.gates.circuits().changes();
+        let ttl = Duration::from_millis(PRESENCE_TTL_MS);
         loop {
-            ticks.tick().await;
+            let announced = Instant::now();
             let presence = self.presence();
-            let ttl = Duration::from_millis(PRESENCE_TTL_MS);
-            match self.shared.broker.announce(&presence, ttl).await {
+            let pause = match self.shared.broker.announce(&presence, ttl).await {
                 Ok(()) => {
                     trouble.over();
+                    Duration::from_millis(PRESENCE_RENEW_MS)
                 }
                 Err(error) => {
                     if trouble.failed() {
                         tracing::warn!(%error, "the worker's presence is not announced at the moment");
                     }
-                    ticks.reset_after(trouble.delay());
+                    trouble.delay()
                 }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(announced + pause) => continue,
+                () = circuits.changed() => {}
+                () = self.lanes_changed.notified() => {}
             }
+            tokio::time::sleep_until(announced + PRESENCE_REST.min(pause)).await;
         }
     }
 
@@ -197,6 +216,7 @@ impl Crew {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: (PROTOCOL_OLDEST, PROTOCOL),
             capabilities: lanes.iter().map(|(name, open)| (name.clone(), open.lane.slots())).collect(),
+            circuits: self.shared.gates.circuits().not_closed(),
             started_at: self.started_at,
         }
     }

@@ -7,10 +7,13 @@
 //! ok fetch #1 {"a": 1}         ok book[3] #1 ordinal=2 {"a": 1}
 //! fail fetch #1 TIMEOUT slow   fail fetch #1 retryable=false INTERNAL_ERROR no
 //! held fetch #1 ordinal=2      expired fetch #1        abandoned fetch #1 ordinal=2
-//! reissue fetch #2             unrenderable fetch #1   cancel
+//! reissue fetch #2             unrenderable fetch #1   unpublishable fetch #1 PERMISSION_DENIED no
+//! started fetch #1             cancel                  cancel compensate          resume
+//! ok fetch #1 fallback {}      ok fetch #1 compensation ordinal=2 {}      ok fetch #1 round=1 compensation {}
 //! evaluated fetch condition true | items 3 | failed TIMEOUT slow | value {"a": 1}      evaluated output value 1
 //! due                          (fires every alarm that is due)
-//! timer deadline               (fires this one, due or not)
+//! timer deadline               (fires this one, due or not; also grace and, as in `timer claim fetch #2`,
+//!                              backoff, claim, start and close)
 //! ```
 //!
 //! The answer has, for each line, what it caused, numbered by line; then `--` and the state in the end.
@@ -19,18 +22,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_engine::partition::EXPR_REV;
-use millstream_engine::{Applied, Effect, Execution, Origin, Partition, render};
+use millstream_engine::scope::Values;
+use millstream_engine::{Applied, Effect, Execution, KeptOutput, Origin, Partition, render};
 use millstream_model::entry::{
-    CancelRequested, ClaimAbandoned, ClaimHeld, Defaults, Entry, Evaluated, Evaluation, Expired, Idempotency, Reissued,
-    ResolvedAgent, Run, Submitted, TaskFailed, TaskSucceeded, Timer, TimerFired, Unrenderable,
+    CancelRequested, ClaimAbandoned, ClaimHeld, Defaults, Entry, Evaluated, Evaluation, Expired, Fork, Idempotency,
+    Kept, KeptOutcome, Reissued, ResolvedAgent, Resumed, Run, Submitted, TaskFailed, TaskStarted, TaskSucceeded, Timer,
+    TimerFired, Unpublishable, Unrenderable,
 };
 use millstream_model::error::{ErrorCode, StepError};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{Capability, ExecutionId};
 use millstream_model::payload::{Payload, PayloadRef};
-use millstream_model::plan::{Plan, Work};
+use millstream_model::plan::{Plan, StepIndex, Work};
 use millstream_model::position::Position;
-use millstream_model::task::TaskKey;
+use millstream_model::task::{Task, TaskKey};
 use millstream_model::time::Timestamp;
 use millstream_model::token::{Secret, Token};
 use millstream_model::validate;
@@ -112,9 +117,10 @@ impl World {
 
     /// Folds one entry and returns what it caused, alarms it armed included.
     pub fn apply(&mut self, entry: Entry) -> Vec<String> {
-        let capability: Capability = "pool".parse().expect("a name");
-        let origin = if entry.is_result() { Origin::Result(&capability) } else { Origin::Control };
-        self.apply_from(origin, entry)
+        match task_of_result(&entry).map(|task| capability(task.activation)) {
+            Some(capability) => self.apply_from(Origin::Result(&capability), entry),
+            None => self.apply_from(Origin::Control, entry),
+        }
     }
 
     pub fn apply_from(&mut self, origin: Origin<'_>, entry: Entry) -> Vec<String> {
@@ -150,9 +156,15 @@ impl World {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
             "submit" => Entry::Submitted(Box::new(self.submitted(rest))),
-            "cancel" => Entry::CancelRequested(CancelRequested { execution: id(), reason: None }),
+            "cancel" => Entry::CancelRequested(CancelRequested {
+                execution: id(),
+                reason: None,
+                by: None,
+                compensate: rest == "compensate",
+            }),
+            "resume" => Entry::Resumed(Box::new(self.resumed())),
             "timer" => Entry::TimerFired(TimerFired { execution: id(), timer: timer(rest) }),
-            "evaluated" => Entry::Evaluated(evaluated(rest)),
+            "evaluated" => Entry::Evaluated(evaluated(rest, self.execution().round())),
             _ => {
                 let words = Words::of(rest);
                 let (task, ordinal) = (words.task.clone(), words.ordinal);
@@ -178,11 +190,46 @@ impl World {
                     "expired" => Entry::Expired(Expired { task, ordinal, token, worker: worker() }),
                     "abandoned" => Entry::ClaimAbandoned(ClaimAbandoned { task, ordinal }),
                     "reissue" => Entry::Reissued(Reissued { task }),
+                    "started" => Entry::TaskStarted(TaskStarted { task, ordinal, token, worker: worker() }),
+                    "unpublishable" => Entry::Unpublishable(Unpublishable { task, error: error(words.rest) }),
                     "unrenderable" => Entry::Unrenderable(Unrenderable { task, reason: words.rest.to_owned() }),
                     _ => panic!("unknown line: {line}"),
                 }
             }
         }
+    }
+
+    /// The message of a task, which is named as in a history.
+    pub fn message(&self, task: &str) -> Task {
+        let task = self.execution().find_task(&Words::of(task).task).expect("a step of the definition");
+        self.execution().task(&task, Payload::null()).expect("it has an agent").0
+    }
+
+    /// The input of a task, for this element when it is of a fan-out.
+    pub fn input(&self, task: &str, item: Option<&str>) -> String {
+        let task = self.execution().find_task(&Words::of(task).task).expect("a step of the definition");
+        let item = item.map(|text| Arc::from(RawValue::from_string(text.to_owned()).expect("JSON")));
+        match self.execution().render_input(&task, item, &Values::Inline).expect("all values are inline") {
+            Ok(payload) => payload.text().expect("inline").to_owned(),
+            Err(unfit) => unfit.to_string(),
+        }
+    }
+
+    /// What a fork of this execution takes over that runs `definition` anew from a step.
+    pub fn kept_for_fork(&self, definition: &str, from: Option<&str>) -> Vec<Kept> {
+        let plan = World::new(definition).plan;
+        let from = from.map(|id| plan.find(&id.parse().expect("a name")).expect("a step of the definition"));
+        let kept = self.execution().kept_for_fork(&plan, from).into_iter();
+        kept.map(|(step, output)| Kept { step, outcome: outcome(output) }).collect()
+    }
+
+    /// A world in which the definition was submitted as a fork that takes this over, and what that caused.
+    pub fn forked(definition: &str, input: &str, kept: Vec<Kept>) -> (Self, Vec<String>) {
+        let mut world = Self::new(definition);
+        let fork = Fork { of: id(), from: None, by: Some("ada".to_owned()), reason: None, kept };
+        let submitted = Submitted { fork: Some(Box::new(fork)), ..world.submitted(input) };
+        let caused = world.apply(Entry::Submitted(Box::new(submitted)));
+        (world, caused)
     }
 
     pub fn submitted(&self, text: &str) -> Submitted {
@@ -194,15 +241,7 @@ impl World {
             None => (None, text),
         };
         let input = if input.is_empty() { "null" } else { input };
-        let agent = ResolvedAgent {
-            agent: "agent".parse().expect("a name"),
-            capability: "pool".parse().expect("a name"),
-            manifest: ContentHash::of(b"manifest"),
-        };
-        let route = |step: &millstream_model::plan::PlannedStep| match step.work {
-            Work::FanIn { .. } => None,
-            Work::Single | Work::FanOut { .. } => Some(0),
-        };
+        let Routes { agents, routes, fallbacks, compensations } = self.routes();
         Submitted {
             execution: id(),
             ns: Default::default(),
@@ -216,11 +255,38 @@ impl World {
                 body: ContentHash::of(input.as_bytes()),
             }),
             secret: secret(),
-            agents: vec![agent],
-            routes: self.plan.steps.iter().map(route).collect(),
+            agents,
+            routes,
+            fallbacks,
+            compensations,
             defaults: Defaults::default(),
             expr_rev: EXPR_REV,
             trace: None,
+            fork: None,
+        }
+    }
+
+    pub fn resumed(&self) -> Resumed {
+        let Routes { agents, routes, fallbacks, compensations } = self.routes();
+        Resumed { execution: id(), by: None, reason: None, agents, routes, fallbacks, compensations }
+    }
+
+    /// One agent does everything, another one all fallbacks, a third one undoes.
+    fn routes(&self) -> Routes {
+        let agent = |name: &str, role: u32| ResolvedAgent {
+            agent: name.parse().expect("a name"),
+            capability: capability(role),
+            manifest: ContentHash::of(name.as_bytes()),
+        };
+        let plan = &self.plan;
+        let table = |agent: u16, routed: &dyn Fn(StepIndex) -> bool| {
+            plan.all().map(|step| routed(step).then_some(agent)).collect()
+        };
+        Routes {
+            agents: vec![agent("agent", 0), agent("spare", 1), agent("undoer", 2)],
+            routes: table(0, &|step| !matches!(plan.planned(step).work, Work::FanIn { .. })),
+            fallbacks: table(1, &|step| plan.step(step).fallback.as_ref().is_some_and(|f| f.agent_id.is_some())),
+            compensations: table(2, &|step| plan.step(step).compensate.is_some()),
         }
     }
 
@@ -231,6 +297,13 @@ impl World {
     fn run(&self, ordinal: u32, token: Token) -> Run {
         Run { ordinal, token, worker: worker(), started_at: self.now, ended_at: self.now, span: None }
     }
+}
+
+struct Routes {
+    agents: Vec<ResolvedAgent>,
+    routes: Vec<Option<u16>>,
+    fallbacks: Vec<Option<u16>>,
+    compensations: Vec<Option<u16>>,
 }
 
 /// `fetch #1 ordinal=2 rest`
@@ -252,17 +325,24 @@ impl<'a> Words<'a> {
         };
         let mut ordinal = attempt;
         let mut retryable = None;
+        let mut activation = 0;
         while let Some((word, after)) = rest.split_once(' ').or((!rest.is_empty()).then_some((rest, ""))) {
             if let Some(number) = word.strip_prefix("ordinal=") {
                 ordinal = number.parse().expect("an ordinal");
             } else if let Some(flag) = word.strip_prefix("retryable=") {
                 retryable = Some(flag == "true");
+            } else if let Some(round) = word.strip_prefix("round=") {
+                activation += 4 * round.parse::<u32>().expect("a round");
+            } else if word == "fallback" {
+                activation += 1;
+            } else if word == "compensation" {
+                activation += 2;
             } else {
                 break;
             }
             rest = after;
         }
-        let task = TaskKey { execution: id(), step: step.parse().expect("a name"), item, activation: 0, attempt };
+        let task = TaskKey { execution: id(), step: step.parse().expect("a name"), item, activation, attempt };
         Self { task, ordinal, retryable, rest }
     }
 }
@@ -274,19 +354,41 @@ fn error(text: &str) -> StepError {
     StepError::new(code, message)
 }
 
-fn timer(text: &str) -> Timer {
-    match text {
-        "deadline" => Timer::Deadline,
-        "grace" => Timer::Grace,
-        _ => {
-            let words = Words::of(text.strip_prefix("backoff ").expect("deadline, grace or backoff"));
-            let TaskKey { step, item, activation, attempt, .. } = words.task;
-            Timer::Backoff { step, item, activation, attempt }
+/// What the server makes of it.
+fn outcome(output: KeptOutput) -> KeptOutcome {
+    match output {
+        KeptOutput::One(output) => KeptOutcome::Completed(output),
+        KeptOutput::Items(outputs) => {
+            let texts = outputs.iter().map(|output| output.as_ref().map_or("null", |o| o.text().expect("inline")));
+            KeptOutcome::Items(payload(&format!("[{}]", texts.collect::<Vec<_>>().join(","))))
         }
+        KeptOutput::Whole(list) => KeptOutcome::Items(list),
+        KeptOutput::Skipped => KeptOutcome::Skipped,
+        KeptOutput::Failed(error) => KeptOutcome::Failed(error),
     }
 }
 
-fn evaluated(text: &str) -> Evaluated {
+fn timer(text: &str) -> Timer {
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    if rest.is_empty() {
+        return if kind == "grace" { Timer::Grace } else { Timer::Deadline };
+    }
+    let TaskKey { step, item, activation, attempt, .. } = Words::of(rest).task;
+    match kind {
+        "backoff" => Timer::Backoff { step, item, activation, attempt },
+        "claim" => Timer::Claim { step, item, activation, ordinal: attempt },
+        "start" => Timer::ScheduleToStart { step, item, activation, attempt },
+        "close" => Timer::ScheduleToClose { step, item, activation },
+        _ => panic!("unknown timer: {text}"),
+    }
+}
+
+/// `round=0` first for an evaluation of an earlier round.
+fn evaluated(text: &str, current: u32) -> Evaluated {
+    let (round, text) = match text.strip_prefix("round=").and_then(|rest| rest.split_once(' ')) {
+        Some((round, rest)) => (round.parse().expect("a round"), rest),
+        None => (current, text),
+    };
     let (step, rest) = text.split_once(' ').expect("a step or `output`");
     let (kind, value) = rest.split_once(' ').expect("a kind and a value");
     let outcome = match kind {
@@ -297,7 +399,7 @@ fn evaluated(text: &str) -> Evaluated {
         _ => panic!("unknown evaluation: {kind}"),
     };
     let step = (step != "output").then(|| step.parse().expect("a name"));
-    Evaluated { execution: id(), step, outcome }
+    Evaluated { execution: id(), step, round, outcome }
 }
 
 /// JSON text, or `stored` for a value that is elsewhere.
@@ -307,6 +409,24 @@ pub fn payload(text: &str) -> Payload {
         "" => Payload::null(),
         text => Payload::inline(RawValue::from_string(text.to_owned()).expect("JSON")),
     }
+}
+
+/// The task that a worker reports on.
+pub fn task_of_result(entry: &Entry) -> Option<&TaskKey> {
+    match entry {
+        Entry::TaskStarted(e) => Some(&e.task),
+        Entry::TaskSucceeded(e) => Some(&e.task),
+        Entry::TaskFailed(e) => Some(&e.task),
+        Entry::ClaimHeld(e) => Some(&e.task),
+        Entry::Expired(e) => Some(&e.task),
+        _ => None,
+    }
+}
+
+/// Which pool of workers an activation is for: a pool for each role.
+pub fn capability(activation: u32) -> Capability {
+    let pools = ["pool", "spare", "undo", "nobody"];
+    pools[activation as usize % pools.len()].parse().expect("a name")
 }
 
 pub fn id() -> ExecutionId {

@@ -1,4 +1,4 @@
-use super::check::check;
+use super::check::{World, check};
 
 const CHAIN: &str = "
   - {id: a, agent_id: x}
@@ -86,7 +86,7 @@ fn a_critical_failure_ends_the_execution_fast() {
          fail b #1 CANCELLED the execution was cancelled",
         "1 publish a #1
          1 publish b #1
-         2 cancel what runs
+         2 cancel activations below 4
          2 arm grace in 10000 ms
          3 end FAILED
          --
@@ -108,7 +108,7 @@ fn what_completes_while_the_execution_stops_is_kept() {
          ok b #1 2",
         "1 publish a #1
          1 publish b #1
-         2 cancel what runs
+         2 cancel activations below 4
          2 arm grace in 10000 ms
          3 end FAILED
          --
@@ -131,7 +131,7 @@ fn what_does_not_acknowledge_within_the_grace_counts_as_cancelled() {
          ok b #1 2",
         "1 publish a #1
          1 publish b #1
-         2 cancel what runs
+         2 cancel activations below 4
          2 arm grace in 10000 ms
          4 end FAILED
          5 ignored: execution has ended
@@ -192,4 +192,18 @@ fn a_non_critical_failure_leaves_its_dependants_running_and_the_result_partial()
          strict SKIPPED: a ended FAILED
          after-strict SKIPPED: strict was skipped: a ended FAILED",
     );
+}
+
+#[test]
+fn the_reason_names_the_first_cause_however_long_the_chain_is() {
+    let mut steps =
+        "id: w\non_failure: continue\nsteps:\n  - {id: s0, agent_id: x, retry: {max_attempts: 1}}\n".to_owned();
+    for step in 1..9_000 {
+        steps += &format!("  - {{id: s{step}, agent_id: x, depends_on: [s{}]}}\n", step - 1);
+    }
+    let mut world = World::new(&steps);
+    world.tell("submit\nfail s0 #1 INTERNAL_ERROR no");
+    let view = world.execution().view();
+    assert_eq!(view.steps[1].reason.as_deref(), Some("s0 ended FAILED"));
+    assert_eq!(view.steps[8_999].reason.as_deref(), Some("s8998 was skipped: s0 ended FAILED"));
 }

@@ -62,7 +62,7 @@ fn the_same_submission_twice_is_one_execution() {
 #[test]
 fn requests_for_what_does_not_exist_or_has_ended_are_refused() {
     let mut world = World::new(&definition(ONE));
-    let cancel = Request::Cancel { execution: id(), reason: None };
+    let cancel = Request::Cancel { execution: id(), reason: None, by: None, compensate: false };
     assert_eq!(world.partition.decide(cancel.clone(), world.now).err(), Some(Rejection::UnknownExecution(id())));
     world.tell("submit\nok a #1");
     let refused = world.partition.decide(cancel, world.now).err().map(|r| r.to_string());

@@ -124,7 +124,7 @@ fn data_of_events_says_what_happened() {
     assert_eq!(data("step.completed"), serde_json::json!({"output": 1, "duration_ms": 0}));
     assert_eq!(data("step.skipped"), serde_json::json!({"reason": "its condition is false"}));
     assert_eq!(data("fan_out.started"), serde_json::json!({"total": 2}));
-    assert_eq!(data("fan_out.completed"), serde_json::json!({"total": 2, "completed": 2, "failed": 0}));
+    assert_eq!(data("fan_out.completed"), serde_json::json!({"total": 2, "completed": 2, "failed": 0, "skipped": 0}));
     assert_eq!(data("workflow.aggregated"), serde_json::json!({"output": [3, 2]}));
     assert_eq!(data("workflow.completed"), serde_json::json!({"status": "COMPLETED", "partial": false}));
 }

@@ -55,11 +55,11 @@ fn a_failed_item_fails_the_step() {
          ok book[1] #1 20",
         "1 publish book[0] #1
          1 publish book[1] #1
-         2 cancel what runs
+         2 cancel activations below 4
          2 arm grace in 10000 ms
          3 end FAILED
          --
-         FAILED INTERNAL_ERROR: no
+         FAILED partial INTERNAL_ERROR: no
          book FAILED [null,20,null] INTERNAL_ERROR: no",
     );
 }
@@ -95,7 +95,7 @@ fn too_few_successes_fail_the_step() {
          1 publish book[1] #1
          3 end FAILED
          --
-         FAILED INTERNAL_ERROR: 1 of 2 items succeeded, min_success asks for 2; the last failure: no
+         FAILED partial INTERNAL_ERROR: 1 of 2 items succeeded, min_success asks for 2; the last failure: no
          book FAILED [null,20] INTERNAL_ERROR: 1 of 2 items succeeded, min_success asks for 2; the last failure: no",
     );
 }
@@ -193,7 +193,7 @@ fn more_successes_than_items_cannot_be_reached() {
         "1 publish book[0] #1
          2 end FAILED
          --
-         FAILED INVALID_INPUT: 1 of 1 items succeeded, min_success asks for 5
+         FAILED partial INVALID_INPUT: 1 of 1 items succeeded, min_success asks for 5
          book FAILED [10] INVALID_INPUT: 1 of 1 items succeeded, min_success asks for 5",
     );
 }
@@ -210,4 +210,45 @@ fn every_event_of_a_wide_fan_out_has_an_id_of_its_own() {
     world.tell("evaluated book items 70000");
     let ids: std::collections::BTreeSet<_> = world.execution().events(None).iter().map(|e| e.id).collect();
     assert_eq!(ids.len(), world.execution().events(None).len());
+}
+
+#[test]
+fn a_share_of_items_is_a_number_of_items() {
+    for (share, total, enough) in [("0.55", 100, 55), ("0.07", 100, 7), ("0.5", 3, 2), ("0.14", 50, 7), ("0.9", 2, 2)] {
+        for (succeed, status) in [(enough - 1, "FAILED"), (enough, "COMPLETED")] {
+            let mut world = World::new(&definition(&format!(
+                "
+  - {{id: a, agent_id: x, fan_out: {{items: $.input, on_item_failure: continue, min_success: {share}}}, retry: {{max_attempts: 1}}}}"
+            )));
+            let list: Vec<String> = (0..total).map(|item| item.to_string()).collect();
+            world.tell(&format!("submit [{}]", list.join(",")));
+            for item in 0..total {
+                let verb = if item < succeed { "ok" } else { "fail" };
+                let what = if item < succeed { "1" } else { "INTERNAL_ERROR no" };
+                world.tell(&format!("{verb} a[{item}] #1 {what}"));
+            }
+            assert!(world.state().starts_with(status), "{succeed} of {total}, {share} asked: {}", world.state());
+        }
+    }
+}
+
+#[test]
+fn a_fan_out_that_was_stopped_has_completed_when_all_its_items_have() {
+    let steps = "
+  - {id: a, agent_id: x, fan_out: {items: $.input, on_item_failure: continue}, retry: {max_attempts: 1}}
+  - {id: b, agent_id: x, retry: {max_attempts: 1}}";
+    let history = "submit [1, 2]
+         fail b #1 INTERNAL_ERROR no
+         ok a[0] #1 10";
+    for (last, ended) in [
+        ("ok a[1] #1 20", "a COMPLETED [10,20]"),
+        ("fail a[1] #1 CANCELLED stopped", "a CANCELLED [10,null]"),
+        ("fail a[1] #1 INTERNAL_ERROR no", "a CANCELLED [10,null]"),
+        ("+10000 due", "a CANCELLED [10,null]"),
+    ] {
+        let mut world = World::new(&definition(steps));
+        world.tell(history);
+        assert_eq!(world.tell(last), ["1 end FAILED"], "{last}");
+        assert!(world.state().contains(ended), "{last}: {}", world.state());
+    }
 }

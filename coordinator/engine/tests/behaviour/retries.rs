@@ -127,6 +127,7 @@ fn a_claim_that_another_worker_holds_is_waited_for_and_then_lost() {
         "1 publish fetch #1
          2 arm claim fetch #2 in 12000 ms
          3 ignored: stale
+         4 cancel activations below 4
          4 end FAILED
          --
          FAILED LOST: the worker of attempt 2 vanished
@@ -225,5 +226,82 @@ fn a_redelivery_that_fails_during_the_backoff_uses_up_its_attempt() {
          --
          FAILED INTERNAL_ERROR: second
          fetch FAILED INTERNAL_ERROR: second",
+    );
+}
+
+#[test]
+fn what_a_step_leaves_open_comes_from_the_workflow_and_then_from_the_defaults() {
+    check(
+        "id: w
+default_retry: {max_attempts: 2, jitter: false, strategy: linear, backoff_ms: 300}
+steps:
+  - {id: a, agent_id: x}
+  - {id: b, agent_id: x, retry: {max_attempts: 3, backoff_ms: 100}}
+  - {id: c, agent_id: x, retry: {retry_on: [LOST]}, critical: false}",
+        "submit
+         fail a #1 INTERNAL_ERROR no
+         fail b #1 INTERNAL_ERROR no
+         fail c #1 INTERNAL_ERROR no
+         +300 due
+         fail b #2 INTERNAL_ERROR no
+         fail a #2 INTERNAL_ERROR no",
+        "1 publish a #1
+         1 publish b #1
+         1 publish c #1
+         2 arm backoff a #2 in 300 ms
+         3 arm backoff b #2 in 100 ms
+         5 publish b #2
+         5 publish a #2
+         6 arm backoff b #3 in 200 ms
+         7 cancel activations below 4
+         7 end FAILED
+         --
+         FAILED INTERNAL_ERROR: no
+         a FAILED INTERNAL_ERROR: no
+         b CANCELLED
+         c FAILED INTERNAL_ERROR: no",
+    );
+}
+
+#[test]
+fn errors_are_repeated_by_their_code() {
+    use millstream_model::error::ErrorCode;
+    for code in ErrorCode::ALL {
+        let mut world = World::new(&definition(FETCH));
+        world.tell("submit");
+        let repeated = world.tell(&format!("fail fetch #1 {code} no")) == ["1 arm backoff fetch #2 in 1000 ms"];
+        assert_eq!(repeated, code.retryable_by_default(), "{code}");
+    }
+}
+
+#[test]
+fn retries_are_told_and_counted() {
+    let mut world = World::new(&definition(FETCH));
+    world.tell("submit\nfail fetch #1 TIMEOUT slow\n+1000 due\nreissue fetch #3");
+    let view = world.execution().view();
+    assert_eq!(
+        (view.counts.retries, view.counts.reissues, view.steps[0].retries, view.steps[0].attempts),
+        (1, 1, 1, 3)
+    );
+    let events = world.execution().events(None);
+    let retrying = events.iter().find(|event| event.kind.as_str() == "step.retrying").expect("it is repeated");
+    assert_eq!(retrying.data["delay_ms"], 1000);
+    assert_eq!(retrying.data["next_attempt"], 2);
+    assert_eq!(retrying.data["failure_mode"], "resource");
+}
+
+#[test]
+fn a_never_published_task_fails_for_good() {
+    check(
+        FETCH,
+        "submit
+         unpublishable fetch #1 PERMISSION_DENIED the broker refuses it
+         unpublishable fetch #1 PERMISSION_DENIED again",
+        "1 publish fetch #1
+         2 end FAILED
+         3 ignored: execution has ended
+         --
+         FAILED PERMISSION_DENIED: the broker refuses it
+         fetch FAILED PERMISSION_DENIED: the broker refuses it",
     );
 }

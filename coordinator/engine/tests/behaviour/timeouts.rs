@@ -8,6 +8,7 @@ fn an_attempt_that_timed_out_for_good_leaves_the_step_in_timeout() {
         "submit
          fail slow #1 TIMEOUT no answer within 60000 ms",
         "1 publish slow #1
+         2 cancel activations below 4
          2 end FAILED
          --
          FAILED TIMEOUT: no answer within 60000 ms
@@ -31,7 +32,7 @@ steps:
          fail b #1 CANCELLED the execution was cancelled",
         "1 publish a #1
          1 publish b #1
-         4 cancel what runs
+         4 cancel activations below 4
          4 arm grace in 10000 ms
          5 end TIMEOUT
          --
@@ -75,6 +76,7 @@ fn a_task_that_nobody_started_in_time_is_a_timeout_and_not_repeated() {
         "submit
          expired a #1",
         "1 publish a #1
+         2 cancel activations below 4
          2 end FAILED
          --
          FAILED TIMEOUT: no worker started the task in time

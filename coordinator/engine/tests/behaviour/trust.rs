@@ -44,7 +44,7 @@ fn workers_cannot_write_control_entries_nor_coordinators_results() {
     let mut world = World::new(&definition(ONE));
     world.tell("submit");
     let pool: Capability = "pool".parse().expect("a name");
-    let cancel = Entry::CancelRequested(CancelRequested { execution: id(), reason: None });
+    let cancel = Entry::CancelRequested(CancelRequested { execution: id(), reason: None, by: None, compensate: false });
     assert_eq!(world.apply_from(Origin::Result(&pool), cancel), ["ignored: forbidden"]);
     let entry = result_of(&mut world, "ok a #1 1");
     assert_eq!(world.apply_from(Origin::Control, entry), ["ignored: forbidden"]);

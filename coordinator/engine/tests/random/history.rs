@@ -3,7 +3,7 @@
 use millstream_engine::{Evaluate, TaskRef};
 use millstream_model::entry::{
     CancelRequested, ClaimAbandoned, ClaimHeld, Entry, Evaluated, Evaluation, Expired, Reissued, TaskFailed,
-    TaskSucceeded, Unrenderable,
+    TaskStarted, TaskSucceeded, Unpublishable, Unrenderable,
 };
 use millstream_model::error::{ErrorCode, StepError};
 
@@ -15,15 +15,29 @@ const MOVES_MAX: usize = 5_000;
 
 const OUTPUTS: [&str; 5] = ["1", "stored", r#"{"k":1}"#, "[1,2]", "null"];
 
-const CODES: [ErrorCode; 4] = [ErrorCode::Timeout, ErrorCode::InvalidInput, ErrorCode::Cancelled, ErrorCode::Lost];
+const CODES: [ErrorCode; 6] = [
+    ErrorCode::Timeout,
+    ErrorCode::ExternalServiceError,
+    ErrorCode::CircuitOpen,
+    ErrorCode::InvalidInput,
+    ErrorCode::Cancelled,
+    ErrorCode::Lost,
+];
+
+/// More rounds than show anything new.
+const ROUNDS_MAX: u32 = 4;
 
 /// Goes on until the execution has ended, and a while longer.
 pub fn tell(world: &mut World) {
-    let wild_moves = world.dice.below(120);
+    let mut wild_moves = world.dice.below(120);
     let cancels = world.dice.chance(25);
     for number in 0..MOVES_MAX {
         if world.execution().status().is_terminal() && number > wild_moves + 40 {
-            return;
+            let goes_on = world.round < ROUNDS_MAX && world.dice.chance(60);
+            if !goes_on || !resume(world) {
+                return;
+            }
+            wild_moves = number + world.dice.below(80);
         }
         world.now = world.now.plus_millis(u64::from(world.dice.count(200)));
         if number < wild_moves { wild_move(world, cancels) } else { calm_move(world) }
@@ -42,7 +56,7 @@ fn calm_move(world: &mut World) {
 }
 
 fn wild_move(world: &mut World, cancels: bool) {
-    match world.dice.below(12) {
+    match world.dice.below(15) {
         0..=1 => answer(world),
         2 => answer_badly(world),
         3 => fire(world),
@@ -52,10 +66,13 @@ fn wild_move(world: &mut World, cancels: bool) {
         7 => reissue(world),
         8 => find_held(world),
         9 => abandon(world),
-        10 if cancels && world.dice.chance(10) => {
-            world.apply(Entry::CancelRequested(CancelRequested { execution: check::id(), reason: None }));
-        }
+        10 if cancels && world.dice.chance(10) => cancel(world),
         11 if world.dice.chance(20) => fail_to_render(world),
+        12 => start(world),
+        13 if world.dice.chance(20) => fail_to_publish(world),
+        14 if world.dice.chance(10) && world.round < ROUNDS_MAX => {
+            resume(world);
+        }
         _ => {}
     }
 }
@@ -135,6 +152,38 @@ fn fail_to_render(world: &mut World) {
     }
 }
 
+fn cancel(world: &mut World) {
+    let compensate = world.dice.chance(50);
+    let execution = check::id();
+    world.apply(Entry::CancelRequested(CancelRequested { execution, reason: None, by: None, compensate }));
+}
+
+/// The broker refuses a task for good.
+fn fail_to_publish(world: &mut World) {
+    if let Some(task) = pull(world) {
+        let task = world.execution().task_key(&task);
+        let error = StepError::new(world.dice.pick(&CODES), "no");
+        world.apply(Entry::Unpublishable(Unpublishable { task, error }));
+    }
+}
+
+/// A worker is about to run a task.
+fn start(world: &mut World) {
+    if !world.queue.is_empty() {
+        let task = world.queue[world.dice.below(world.queue.len())];
+        let ordinal = redelivered(world, &task);
+        let (key, token) = (world.execution().task_key(&task), world.token(&task));
+        world.apply(Entry::TaskStarted(TaskStarted { task: key, ordinal, token, worker: worker() }));
+    }
+}
+
+/// Somebody asks it to go on. Returns whether it does.
+fn resume(world: &mut World) -> bool {
+    let round = world.round;
+    world.apply(world.resumed());
+    world.round > round
+}
+
 /// All alarms that are due go off.
 fn fire(world: &mut World) {
     for fired in world.partition.due(world.now, 100) {
@@ -171,14 +220,14 @@ fn evaluated(world: &mut World, evaluate: Evaluate) -> Entry {
     let dice = &mut world.dice;
     let (step, outcome) = match evaluate {
         Evaluate::Condition(_, step) => (Some(step), Evaluation::Condition(dice.chance(70))),
-        Evaluate::Items(_, step) => (Some(step), Evaluation::Items(dice.count(8))),
+        Evaluate::Items(_, step) => (Some(step), Evaluation::Items(u32::from(step.0 * 3 % 8))),
         Evaluate::Aggregate(_, step) => (Some(step), Evaluation::Value(check::payload("stored"))),
         Evaluate::Output(_) => (None, Evaluation::Value(check::payload("stored"))),
     };
     let fails = dice.chance(15);
     let outcome = if fails { Evaluation::Failed(StepError::new(ErrorCode::InvalidInput, "no")) } else { outcome };
     let step = step.map(|step| world.plan.step(step).id.clone());
-    Entry::Evaluated(Evaluated { execution: check::id(), step, outcome })
+    Entry::Evaluated(Evaluated { execution: check::id(), step, round: world.execution().round(), outcome })
 }
 
 fn result(world: &mut World, task: &TaskRef, ordinal: u32) -> Entry {

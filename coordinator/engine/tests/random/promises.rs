@@ -1,37 +1,58 @@
 //! What holds in the end.
 
 use millstream_engine::Execution;
+use millstream_model::event::{Event, EventType};
 use millstream_model::position::EventId;
 
-use super::world::{World, empty, fold};
+use super::world::{Seen, World, empty, fold};
 use crate::check::id;
 
 /// Checks a history that was told to its end.
 pub fn check(world: &World) {
-    assert_eq!(world.ends, 1, "it ends exactly once");
+    assert_eq!(world.ends, 1 + world.round, "it ends exactly once, and once more after each resume");
     check_events(world.execution());
     check_refold(world);
 }
 
-/// Event ids increase, the last event is the only terminal one, and whoever resumes misses nothing.
+/// Event ids increase, each terminal event but the last is followed by a resume, and whoever follows misses nothing.
 fn check_events(execution: &Execution) {
     let events = execution.events(None);
     let ids: Vec<EventId> = events.iter().map(|event| event.id.expect("events of records have ids")).collect();
     assert!(ids.is_sorted_by(|earlier, later| earlier < later), "event ids increase: {ids:?}");
-    let terminal: Vec<usize> = (0..events.len()).filter(|&at| events[at].kind.is_terminal()).collect();
-    assert_eq!(terminal, [events.len() - 1], "the last event is the only terminal one");
-    for (at, after) in ids.into_iter().enumerate() {
-        assert!(execution.events(Some(after)) == events[at + 1..], "resuming after {after} gives exactly the rest");
+    for (at, event) in events.iter().enumerate() {
+        let goes_on = events.get(at + 1).map(|next| next.kind);
+        let expected = if event.kind.is_terminal() { [None, Some(EventType::WorkflowResumed)] } else { [goes_on; 2] };
+        assert!(expected.contains(&goes_on), "nothing follows the end but a resume: {goes_on:?}");
+    }
+    assert!(events.last().is_some_and(|event| event.kind.is_terminal()), "the last event is a terminal one");
+    let step = (ids.len() / 40).max(1);
+    for (at, after) in ids.into_iter().enumerate().step_by(step) {
+        assert!(execution.events(Some(after)) == events[at + 1..], "following {after} gives exactly the rest");
     }
 }
 
-/// The journal, folded again, is the same execution.
+/// What earlier rounds told is told for ever.
+pub fn check_history(earlier: &[Event], events: &[Event]) {
+    for (told, kept) in earlier.iter().zip(events) {
+        assert_eq!(told, kept, "an event changed after a resume");
+    }
+    assert!(events.len() >= earlier.len(), "events are lost after a resume");
+}
+
+/// The journal, folded again, is the same execution after every entry.
 fn check_refold(world: &World) {
     let mut partition = empty(&world.plan);
-    for (position, at, entry) in &world.journal {
+    for ((position, at, entry), seen) in world.journal.iter().zip(&world.seen) {
+        fold(&mut partition, *position, *at, entry.clone());
+        let execution = partition.execution(id()).expect("it was submitted");
+        assert!(Seen::of(execution) == *seen, "a refold is different at {position:?}");
+    }
+    assert_eq!(world.seen.len(), if world.watched { world.journal.len() } else { 0 });
+    for (position, at, entry) in world.journal.iter().skip(world.seen.len()) {
         fold(&mut partition, *position, *at, entry.clone());
     }
     let (told, refolded) = (world.execution(), partition.execution(id()).expect("it was submitted"));
     assert_eq!(refolded.view(), told.view(), "a refold has the same view");
     assert_eq!(refolded.events(None), told.events(None), "a refold has the same events");
+    assert_eq!(partition.next_deadline(), world.partition.next_deadline());
 }

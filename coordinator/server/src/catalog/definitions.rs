@@ -7,7 +7,7 @@ use millstream_model::definition::Definition;
 use millstream_model::hash::{ContentHash, canonical_json};
 use millstream_model::ids::WorkflowId;
 use millstream_model::plan::Plan;
-use millstream_model::validate::{self, Problem};
+use millstream_model::validate::{self, Gap, Problem};
 use serde_json::value::RawValue;
 
 use super::Catalog;
@@ -81,11 +81,23 @@ pub enum CompileTextError {
     Aborted,
 }
 
+/// A definition that was sent.
+#[derive(Debug)]
+pub struct Compiled {
+    pub plan: Arc<Plan>,
+    /// What is not wrong and deserves a look.
+    pub warnings: Vec<Gap>,
+}
+
 /// Compiles the text of a definition, off the event loop.
-pub async fn compile_text(text: String) -> Result<Arc<Plan>, CompileTextError> {
-    let compiled = tokio::task::spawn_blocking(move || validate::definition(&text)).await;
-    match compiled {
-        Ok(Ok(plan)) => Ok(Arc::new(plan)),
+pub async fn compile_text(text: String) -> Result<Compiled, CompileTextError> {
+    let compiled = tokio::task::spawn_blocking(move || {
+        let plan = validate::definition(&text)?;
+        let warnings = validate::gaps_in(&text, &plan);
+        Ok(Compiled { plan: Arc::new(plan), warnings })
+    });
+    match compiled.await {
+        Ok(Ok(compiled)) => Ok(compiled),
         Ok(Err(problems)) => Err(CompileTextError::Invalid(problems)),
         Err(_) => Err(CompileTextError::Aborted),
     }
@@ -110,11 +122,15 @@ impl Catalog {
         Ok(if before.is_some() { Written::Replaced } else { Written::Created })
     }
 
+    /// Stores a definition by its hash alone: what is in force under its id stays.
+    pub async fn keep_definition(&self, plan: &Arc<Plan>) -> Result<(), StoreError> {
+        self.inner.broker.keep_definition(plan.hash, &text_of(plan)).await?;
+        self.inner.plans.keep(Arc::clone(plan));
+        Ok(())
+    }
+
     async fn store(&self, plan: &Arc<Plan>) -> Result<(), StoreError> {
-        let definition = &plan.definition;
-        let value = serde_json::to_value(&**definition).expect("a definition always has a JSON form");
-        let text = canonical_json(&value);
-        self.inner.broker.put_definition(&definition.id, plan.hash, &text).await?;
+        self.inner.broker.put_definition(&plan.definition.id, plan.hash, &text_of(plan)).await?;
         self.inner.plans.keep(Arc::clone(plan));
         Ok(())
     }
@@ -164,6 +180,11 @@ impl Catalog {
         let text = self.inner.broker.definition_by_hash(hash).await?.ok_or(PlanError::Missing { hash })?;
         if ContentHash::of(text.as_bytes()) == hash { Ok(text) } else { Err(PlanError::Damaged { hash }) }
     }
+}
+
+fn text_of(plan: &Plan) -> String {
+    let value = serde_json::to_value(&*plan.definition).expect("a definition always has a JSON form");
+    canonical_json(&value)
 }
 
 fn compile(hash: ContentHash, text: &str) -> Result<Arc<Plan>, PlanError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use millstream_model::agent::Agent;
+use millstream_model::limits::DURATION_MS_MAX;
 use millstream_model::validate::Problem;
 use serde_json::Value;
 
@@ -34,6 +35,20 @@ pub(super) fn check(agent: &Agent) -> Vec<Problem> {
     }
     if agent.limits.rate_per_second == Some(0) {
         report("limits.rate_per_second", "0 would let it never run".to_owned(), "say 1 or more, or leave it out");
+    }
+    if let Some(breaker) = agent.limits.circuit_breaker {
+        if breaker.failures == 0 {
+            let help = "say how many failures in a row open it, 1 or more";
+            report("limits.circuit_breaker.failures", "0 would open the circuit without a failure".to_owned(), help);
+        }
+        if !(1..=DURATION_MS_MAX).contains(&breaker.open_ms) {
+            let help = "say for example 30000, or leave it out";
+            report(
+                "limits.circuit_breaker.open_ms",
+                format!("an open circuit stays open for 1 to {DURATION_MS_MAX} ms"),
+                help,
+            );
+        }
     }
     match agent.framework.as_str() {
         "http" => check_http(&agent.config, &mut report),
@@ -104,11 +119,13 @@ mod tests {
         check_paths(
             json!({"id": "a", "framework": "http", "capabilities": ["x", "x"],
                    "config": {"url": "example.org", "method": 1, "headers": {"x": 1}},
-                   "limits": {"concurrency": 0, "rate_per_second": 0}}),
+                   "limits": {"concurrency": 0, "rate_per_second": 0, "circuit_breaker": {"failures": 0, "open_ms": 0}}}),
             &[
                 "capabilities[1]",
                 "limits.concurrency",
                 "limits.rate_per_second",
+                "limits.circuit_breaker.failures",
+                "limits.circuit_breaker.open_ms",
                 "config.url",
                 "config.method",
                 "config.headers",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_model::agent::{Agent, AgentStatus};
-use millstream_model::definition::Step;
+use millstream_model::definition::Definition;
 use millstream_model::entry::ResolvedAgent;
 use millstream_model::ids::{AgentId, Capability};
 use millstream_model::plan::Plan;
@@ -12,45 +12,107 @@ use millstream_model::validate::Problem;
 use super::agents::{AgentsView, Registered};
 
 /// The agents of an execution.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Routing {
     /// Each agent and capability once.
     pub agents: Vec<ResolvedAgent>,
-    /// For each step in definition order its index in `agents`; `None` for a step without agent.
+    /// For each step in definition order, those of `finally` last, its index in `agents`; `None` for a step without
+    /// agent.
     pub routes: Vec<Option<u16>>,
+    /// Likewise for `fallback`; empty when no step has a fallback agent.
+    pub fallbacks: Vec<Option<u16>>,
+    /// Likewise for `compensate`; empty when no step has one.
+    pub compensations: Vec<Option<u16>>,
 }
 
-/// Finds an agent for every step of `plan`, or says of every step that has none what is wrong.
+/// Finds an agent for every step of `plan`, for what takes its place and for what undoes it, or says of each that has
+/// none what is wrong.
 pub fn resolve(plan: &Plan, view: &AgentsView) -> Result<Routing, Vec<Problem>> {
-    resolve_steps(&plan.definition.steps, view)
+    resolve_definition(&plan.definition, view)
 }
 
-fn resolve_steps(steps: &[Step], view: &AgentsView) -> Result<Routing, Vec<Problem>> {
+fn resolve_definition(definition: &Definition, view: &AgentsView) -> Result<Routing, Vec<Problem>> {
+    let mut resolver = Resolver { view, agents: Vec::new(), places: BTreeMap::new(), problems: Vec::new() };
     let mut routing = Routing::default();
-    let mut places: BTreeMap<(&AgentId, &Capability), u16> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        match choose(step, view) {
-            Ok(None) => routing.routes.push(None),
-            Ok(Some((registered, capability))) => {
-                let place = *places.entry((&registered.agent.id, capability)).or_insert_with(|| {
-                    routing.agents.push(ResolvedAgent {
-                        agent: registered.agent.id.clone(),
-                        capability: capability.clone(),
-                        manifest: registered.hash,
-                    });
-                    u16::try_from(routing.agents.len() - 1).expect("a workflow has at most STEPS_MAX steps")
-                });
-                routing.routes.push(Some(place));
-            }
+    let numbered = |list: &'static str| move |(i, step)| (format!("{list}[{i}]"), step);
+    let main = definition.steps.iter().enumerate().map(numbered("steps"));
+    let finally = definition.finally.iter().enumerate().map(numbered("finally"));
+    for (path, step) in main.chain(finally) {
+        let own = Wanted { agent: step.agent_id.as_ref(), capability: step.capability.as_ref() };
+        routing.routes.push(resolver.place(own, || (path.clone(), format!("step {}", step.id))));
+
+        let fallback = step.fallback.as_ref();
+        let instead = Wanted {
+            agent: fallback.and_then(|fallback| fallback.agent_id.as_ref()),
+            capability: fallback.and_then(|fallback| fallback.capability.as_ref()),
+        };
+        let subject = || (format!("{path}.fallback"), format!("the fallback of step {}", step.id));
+        routing.fallbacks.push(resolver.place(instead, subject));
+
+        let compensate = step.compensate.as_ref();
+        let undoing = Wanted {
+            agent: compensate.and_then(|compensate| compensate.agent_id.as_ref()),
+            capability: compensate.and_then(|compensate| compensate.capability.as_ref()),
+        };
+        let subject = || (format!("{path}.compensate"), format!("the compensation of step {}", step.id));
+        routing.compensations.push(resolver.place(undoing, subject));
+    }
+    if !resolver.problems.is_empty() {
+        return Err(resolver.problems);
+    }
+    routing.agents = resolver.agents;
+    for optional in [&mut routing.fallbacks, &mut routing.compensations] {
+        if optional.iter().all(Option::is_none) {
+            optional.clear();
+        }
+    }
+    Ok(routing)
+}
+
+/// What a definition says about who does something.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    agent: Option<&'a AgentId>,
+    capability: Option<&'a Capability>,
+}
+
+/// What was found so far.
+struct Resolver<'a> {
+    view: &'a AgentsView,
+    agents: Vec<ResolvedAgent>,
+    places: BTreeMap<(&'a AgentId, &'a Capability), u16>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Resolver<'a> {
+    /// The index of the agent that was found, or a problem at the path and with the name that `subject` gives.
+    fn place(&mut self, wanted: Wanted<'a>, subject: impl FnOnce() -> (String, String)) -> Option<u16> {
+        match choose(wanted, self.view) {
+            Ok(found) => found.map(|(registered, capability)| self.index(registered, capability)),
             Err(refusal) => {
-                let path = format!("steps[{index}].{}", refusal.field);
-                let message = format!("step {}: {}", step.id, refusal.message);
-                problems.push(Problem { path, line: 0, column: 0, message, help: refusal.help });
+                let (path, name) = subject();
+                self.problems.push(Problem {
+                    path: format!("{path}.{}", refusal.field),
+                    line: 0,
+                    column: 0,
+                    message: format!("{name}: {}", refusal.message),
+                    help: refusal.help,
+                });
+                None
             }
         }
     }
-    if problems.is_empty() { Ok(routing) } else { Err(problems) }
+
+    fn index(&mut self, registered: &'a Registered, capability: &'a Capability) -> u16 {
+        *self.places.entry((&registered.agent.id, capability)).or_insert_with(|| {
+            self.agents.push(ResolvedAgent {
+                agent: registered.agent.id.clone(),
+                capability: capability.clone(),
+                manifest: registered.hash,
+            });
+            u16::try_from(self.agents.len() - 1).expect("a workflow has at most STEPS_MAX steps with three agents each")
+        })
+    }
 }
 
 struct Refusal {
@@ -59,10 +121,10 @@ struct Refusal {
     help: String,
 }
 
-fn choose<'a>(step: &'a Step, view: &'a AgentsView) -> Result<Option<(&'a Registered, &'a Capability)>, Refusal> {
-    match (&step.agent_id, &step.capability) {
+fn choose<'a>(wanted: Wanted<'a>, view: &'a AgentsView) -> Result<Option<(&'a Registered, &'a Capability)>, Refusal> {
+    match (wanted.agent, wanted.capability) {
         (None, None) => Ok(None),
-        (Some(id), wanted) => named(id, wanted.as_ref(), view).map(Some),
+        (Some(id), wanted) => named(id, wanted, view).map(Some),
         (None, Some(capability)) => any(capability, view).map(Some),
     }
 }
@@ -140,7 +202,7 @@ fn listed(agent: &Agent) -> String {
 }
 
 /// The known name that was probably meant: the one with the fewest changed letters, if these are few.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (name.len() / 3).clamp(1, 3);
     known.map(|candidate| (changes(name, candidate), candidate)).filter(|(n, _)| *n <= most).min().map(|(_, name)| name)
 }
@@ -224,8 +286,62 @@ mod tests {
         );
     }
 
-    /// `agents` are written `id: capability… [ACTIVE | INACTIVE]`.
+    #[test]
+    fn fallbacks_compensations_and_final_steps_have_agents_of_their_own() {
+        check_definition(
+            &["bill: cpu", "spare: cpu", "undo: cpu", "chat: net"],
+            json!({
+                "id": "w",
+                "steps": [
+                    {"id": "x", "agent_id": "bill", "fallback": {"agent_id": "spare"}},
+                    {"id": "y", "agent_id": "bill", "compensate": {"agent_id": "undo"}, "fallback": {"skip": true}},
+                ],
+                "finally": [{"id": "tell", "capability": "net"}],
+            }),
+            "x -> bill/cpu, else spare/cpu
+             y -> bill/cpu, undone by undo/cpu
+             tell -> chat/net
+             4 agents",
+        );
+    }
+
+    #[test]
+    fn nobody_to_fall_back_to_or_to_undo_is_no_list_at_all() {
+        let mut view = AgentsView::default();
+        let agent = json!({"id": "a", "framework": "native", "capabilities": ["cpu"]});
+        view.put(serde_json::from_value(agent).expect("an agent"));
+        let definition = json!({"id": "w", "steps": [{"id": "x", "agent_id": "a", "fallback": {"static_value": 1}}]});
+        let definition = serde_json::from_value(definition).expect("a definition");
+        let routing = resolve_definition(&definition, &view).expect("a routing");
+        assert_eq!((routing.fallbacks, routing.compensations), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_missing_fallback_compensation_or_final_agent_is_named_by_its_path() {
+        check_definition(
+            &["a: cpu", "off: cpu INACTIVE"],
+            json!({
+                "id": "w",
+                "steps": [
+                    {"id": "x", "agent_id": "a"},
+                    {"id": "y", "agent_id": "a", "fallback": {"agent_id": "off"}, "compensate": {"capability": "gpus"}},
+                ],
+                "finally": [{"id": "tell", "agent_id": "somebody"}],
+            }),
+            "steps[1].fallback.agent_id: the fallback of step y: agent off is INACTIVE; PUT /agents/off with status ACTIVE, or name another agent
+             steps[1].compensate.capability: the compensation of step y: no agent with the capability gpus is registered; register an agent that has it with POST /agents, or start the worker that brings it
+             finally[0].agent_id: step tell: no agent is registered as somebody; register it with PUT /agents/somebody; GET /agents lists those that are",
+        );
+    }
+
     fn check(agents: &[&str], steps: serde_json::Value, expected: &str) {
+        let mut definition = json!({"id": "w"});
+        definition["steps"] = steps;
+        check_definition(agents, definition, expected);
+    }
+
+    /// `agents` are written `id: capability… [ACTIVE | INACTIVE]`.
+    fn check_definition(agents: &[&str], definition: serde_json::Value, expected: &str) {
         let mut view = AgentsView::default();
         for text in agents {
             let (id, rest) = text.split_once(": ").expect("id: capabilities");
@@ -235,20 +351,9 @@ mod tests {
             let agent = json!({"id": id, "framework": "native", "capabilities": capabilities, "status": status});
             view.put(serde_json::from_value(agent).expect("an agent"));
         }
-        let steps: Vec<Step> = serde_json::from_value(steps).expect("steps");
-        let text = match resolve_steps(&steps, &view) {
-            Ok(routing) => {
-                let mut lines: Vec<String> = Vec::new();
-                for (step, route) in steps.iter().zip(&routing.routes) {
-                    let target = route.map(|place| &routing.agents[usize::from(place)]);
-                    let target = target.map_or("nobody".to_owned(), |to| format!("{}/{}", to.agent, to.capability));
-                    lines.push(format!("{} -> {target}", step.id));
-                }
-                if routing.agents.len() > 1 {
-                    lines.push(format!("{} agents", routing.agents.len()));
-                }
-                lines.join("\n")
-            }
+        let definition: Definition = serde_json::from_value(definition).expect("a definition");
+        let text = match resolve_definition(&definition, &view) {
+            Ok(routing) => told(&definition, &routing),
             Err(problems) => {
                 let line = |problem: &Problem| format!("{}: {}; {}", problem.path, problem.message, problem.help);
                 problems.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -256,5 +361,24 @@ mod tests {
         };
         let expected: Vec<&str> = expected.lines().map(str::trim).collect();
         assert_eq!(text, expected.join("\n"));
+    }
+
+    fn told(definition: &Definition, routing: &Routing) -> String {
+        let target = |routes: &[Option<u16>], i: usize| {
+            let place = routes.get(i).copied().flatten()?;
+            let to = &routing.agents[usize::from(place)];
+            Some(format!("{}/{}", to.agent, to.capability))
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for (i, step) in definition.steps.iter().chain(&definition.finally).enumerate() {
+            let own = target(&routing.routes, i).unwrap_or_else(|| "nobody".to_owned());
+            let instead = target(&routing.fallbacks, i).map(|to| format!(", else {to}")).unwrap_or_default();
+            let undone = target(&routing.compensations, i).map(|to| format!(", undone by {to}")).unwrap_or_default();
+            lines.push(format!("{} -> {own}{instead}{undone}", step.id));
+        }
+        if routing.agents.len() > 1 {
+            lines.push(format!("{} agents", routing.agents.len()));
+        }
+        lines.join("\n")
     }
 }

@@ -76,15 +76,19 @@ fn wants_list(headers: &HeaderMap) -> bool {
     first.unwrap_or(false)
 }
 
-/// What happened and what happens, to the terminal event.
+/// What happened and what happens, to the terminal event. One that others follow does not end the stream: the
+/// execution was resumed after it.
 fn stream_of(feed: EventFeed) -> impl Stream<Item = ServerSentEvent> {
-    let events = Box::pin(stream::iter(feed.backlog).chain(ReceiverStream::new(feed.live)));
-    stream::unfold(Some(events), async |events| {
-        let mut events = events?;
-        let event = events.next().await?;
-        let rest = (!event.kind.is_terminal()).then_some(events);
-        Some((server_sent(&event), rest))
-    })
+    let EventFeed { backlog, live } = feed;
+    let ended = backlog.last().is_some_and(|event| event.kind.is_terminal());
+    let live = (!ended).then(|| Box::pin(ReceiverStream::new(live)));
+    let live = stream::unfold(live, async |live| {
+        let mut live = live?;
+        let event = live.next().await?;
+        let rest = (!event.kind.is_terminal()).then_some(live);
+        Some((event, rest))
+    });
+    stream::iter(backlog).chain(live).map(|event| server_sent(&event))
 }
 
 fn server_sent(event: &Event) -> ServerSentEvent {

@@ -6,18 +6,23 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use millstream_model::ids::ExecutionId;
+use millstream_model::view::{CancelView, ExecutionPhase};
 use serde::{Deserialize, Serialize};
 
-use super::limits::REASON_LENGTH_MAX;
 use super::problem::{Problem, ProblemKind};
 use super::request::{Id, Parameters};
-use super::{Api, answer, splice};
-use crate::cluster::{CancelAnswer, CancelError, QueryError};
+use super::wait::Wait;
+use super::{Api, answer, provenance, splice};
+use crate::cluster::{CancelError, CancelOrder, Cancelling, QueryError};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CancelParameters {
+    by: Option<String>,
     reason: Option<String>,
+    #[serde(default)]
+    compensate: bool,
+    wait: Option<Wait>,
 }
 
 /// The answer to a request that goes on after it.
@@ -43,23 +48,62 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id<ExecutionId>) -> Res
     document(&api, id).await
 }
 
+/// The answer to a cancel: how far it is.
+#[derive(Serialize)]
+struct Cancelled {
+    #[serde(flatten)]
+    acknowledged: Acknowledged,
+    phase: ExecutionPhase,
+    cancel: CancelView,
+}
+
 pub(super) async fn cancel(
     State(api): State<Api>,
     Id(id): Id<ExecutionId>,
     Parameters(parameters): Parameters<CancelParameters>,
 ) -> Result<Response, Problem> {
-    if parameters.reason.as_ref().is_some_and(|reason| reason.len() > REASON_LENGTH_MAX) {
-        let detail = format!("the reason may have at most {REASON_LENGTH_MAX} bytes");
-        return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+    let CancelParameters { by, reason, compensate, wait } = parameters;
+    provenance::check(ProblemKind::InvalidRequest, by.as_deref(), reason.as_deref())?;
+    let cluster = api.cluster()?;
+    let order = CancelOrder { by, reason, compensate };
+    let mut cancelling = cluster.cancel(id, order).await.map_err(|error| cancel_problem(id, error))?;
+    if let Some(wait) = wait
+        && !cancelling.status.is_terminal()
+        && wait.for_the_end(&api, cluster, id).await
+        && let Some(view) = cluster.execution(id).await.map_err(query_problem)?
+        && let Some(cancel) = view.cancel
+    {
+        cancelling = Cancelling { status: view.status, phase: view.phase, cancel };
     }
-    match api.cluster()?.cancel(id, parameters.reason).await {
-        Ok(CancelAnswer::Requested) => Ok(answer(StatusCode::ACCEPTED, &Acknowledged::new(id, "cancel_requested"))),
-        Ok(CancelAnswer::AlreadyEnded(status)) => {
+    let Cancelling { status, phase, cancel } = cancelling;
+    let code = if status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let acknowledged = Acknowledged::new(id, status.as_str());
+    Ok(answer(code, &Cancelled { acknowledged, phase, cancel }))
+}
+
+fn cancel_problem(id: ExecutionId, error: CancelError) -> Problem {
+    match error {
+        CancelError::NotFound => not_found(id),
+        CancelError::Ended { status } => {
             let detail = format!("the execution has ended already, it is {}", status.as_str());
-            Err(Problem::new(ProblemKind::ExecutionEnded, detail).about(location(id)))
+            Problem::new(ProblemKind::ExecutionEnded, detail).about(location(id))
         }
-        Err(CancelError::NotFound) => Err(not_found(id)),
-        Err(CancelError::Unavailable { reason, retry_after }) => Err(Problem::unavailable(reason, retry_after)),
+        CancelError::Decided { phase } => {
+            let why = match phase {
+                ExecutionPhase::Compensating => "what it completed is being undone, which is not left half done",
+                ExecutionPhase::Finalizing => "its final steps run",
+                ExecutionPhase::Running
+                | ExecutionPhase::Aggregating
+                | ExecutionPhase::Stopping
+                | ExecutionPhase::Ended => "it stops what runs",
+            };
+            let detail = format!(
+                "the outcome is decided and cannot become CANCELLED: the execution is {}, {why}; it ends by itself",
+                phase.as_str()
+            );
+            Problem::new(ProblemKind::OutcomeDecided, detail).about(location(id))
+        }
+        CancelError::Unavailable { reason, retry_after } => Problem::unavailable(reason, retry_after),
     }
 }
 
@@ -72,7 +116,11 @@ pub(super) async fn document(api: &Api, id: ExecutionId) -> Result<Response, Pro
         ("self".to_owned(), location(id)),
         ("events".to_owned(), format!("/executions/{id}/events")),
         ("workflow".to_owned(), format!("/workflows/{}", view.workflow_id)),
+        ("fork".to_owned(), format!("/executions/{id}/fork")),
     ]);
+    if view.partial_result.as_ref().is_some_and(|result| result.recovery_plan.resumable) {
+        view.links.insert("resume".to_owned(), format!("/executions/{id}/resume"));
+    }
     splice::answer(cluster.broker(), view).await
 }
 

@@ -10,8 +10,12 @@ pub const IDEMPOTENCY_KEY_LENGTH_MAX: usize = 255;
 pub const LABEL_NAME_LENGTH_MAX: usize = 63;
 /// Characters of a label's value.
 pub const LABEL_VALUE_LENGTH_MAX: usize = 256;
-/// Characters of a reason for a cancel.
+/// Body of `POST /executions/{id}/resume`.
+pub const RESUME_SIZE_MAX: usize = 16 * 1024;
+/// Bytes of a reason for a cancel, a resume or a fork.
 pub const REASON_LENGTH_MAX: usize = 1_024;
+/// Bytes of the name of who asks for one of them.
+pub const BY_LENGTH_MAX: usize = 256;
 /// Violations of a schema that one answer lists.
 pub const VIOLATIONS_MAX: usize = 100;
 /// A longer `?wait=` waits this long.

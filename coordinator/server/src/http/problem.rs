@@ -35,6 +35,9 @@ pub enum ProblemKind {
     TooManyCapabilities,
     ExecutionNotFound,
     ExecutionEnded,
+    OutcomeDecided,
+    NotResumable,
+    UnknownStep,
     IdempotencyConflict,
     PayloadUnavailable,
     Unavailable,
@@ -43,7 +46,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for documents and tests.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::InvalidRequest,
@@ -65,6 +68,9 @@ impl ProblemKind {
         Self::TooManyCapabilities,
         Self::ExecutionNotFound,
         Self::ExecutionEnded,
+        Self::OutcomeDecided,
+        Self::NotResumable,
+        Self::UnknownStep,
         Self::IdempotencyConflict,
         Self::PayloadUnavailable,
         Self::Unavailable,
@@ -95,6 +101,9 @@ impl ProblemKind {
             Self::TooManyCapabilities => "too-many-capabilities",
             Self::ExecutionNotFound => "execution-not-found",
             Self::ExecutionEnded => "execution-ended",
+            Self::OutcomeDecided => "outcome-decided",
+            Self::NotResumable => "not-resumable",
+            Self::UnknownStep => "unknown-step",
             Self::IdempotencyConflict => "idempotency-conflict",
             Self::PayloadUnavailable => "payload-unavailable",
             Self::Unavailable => "unavailable",
@@ -126,6 +135,9 @@ impl ProblemKind {
             Self::TooManyCapabilities => "The cluster has as many capabilities as it can have",
             Self::ExecutionNotFound => "There is no such execution",
             Self::ExecutionEnded => "The execution has ended",
+            Self::OutcomeDecided => "The outcome of the execution is decided",
+            Self::NotResumable => "The execution cannot be resumed",
+            Self::UnknownStep => "The workflow has no such step",
             Self::IdempotencyConflict => "The idempotency key was used for another request",
             Self::PayloadUnavailable => "A value of the execution cannot be read",
             Self::Unavailable => "The cluster is not available",
@@ -147,6 +159,8 @@ impl ProblemKind {
             | Self::AgentExists
             | Self::TooManyCapabilities
             | Self::ExecutionEnded
+            | Self::OutcomeDecided
+            | Self::NotResumable
             | Self::IdempotencyConflict => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -154,6 +168,7 @@ impl ProblemKind {
             | Self::InvalidDefinition
             | Self::InvalidAgent
             | Self::InvalidInput
+            | Self::UnknownStep
             | Self::UnresolvedAgents => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PayloadUnavailable | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

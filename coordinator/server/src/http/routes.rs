@@ -2,7 +2,7 @@
 
 use axum::routing::{self, MethodRouter};
 
-use super::{Api, agents, events, executions, health, submissions, workflows};
+use super::{Api, agents, events, executions, forks, health, resumes, submissions, workflows};
 
 /// One method of one path.
 pub struct Route {
@@ -26,6 +26,8 @@ pub fn routes() -> Vec<Route> {
 
         get("/executions/{id}", "Shows an execution", routing::get(executions::show)),
         delete("/executions/{id}", "Cancels an execution", routing::delete(executions::cancel)),
+        post("/executions/{id}/resume", "Lets a failed execution go on", routing::post(resumes::resume)),
+        post("/executions/{id}/fork", "Starts a new execution from a step of an old one", routing::post(forks::fork)),
         get("/executions/{id}/events", "Streams or lists the events of an execution", routing::get(events::events)),
 
         get("/agents", "Lists agents", routing::get(agents::list)),

@@ -58,7 +58,7 @@ async fn fetch(broker: &Broker, execution: ExecutionId, piece: Piece) -> Result<
     }
 }
 
-fn payload_problem(error: &PayloadError) -> Problem {
+pub(super) fn payload_problem(error: &PayloadError) -> Problem {
     if error.is_retryable() {
         return Problem::unavailable(error.to_string(), RETRY_AFTER);
     }
@@ -179,7 +179,7 @@ mod tests {
     use millstream_model::hash::ContentHash;
     use millstream_model::time::Timestamp;
     use millstream_model::trace::TraceId;
-    use millstream_model::view::{ExecutionStatus, StepStatus, StepView};
+    use millstream_model::view::{Counts, ExecutionPhase, ExecutionStatus, StepStatus, StepView};
     use serde_json::{Value, json};
 
     use super::*;
@@ -249,18 +249,29 @@ mod tests {
             ended_at: None,
             metrics: None,
             fan_out: None,
+            retries: 0,
+            fallbacks: 0,
+            finally: false,
+            compensation: None,
         };
         ExecutionView {
             id: execution,
             workflow_id: "w".parse().expect("a name"),
             definition: ContentHash::of(b""),
             status: ExecutionStatus::Completed,
+            phase: ExecutionPhase::Ended,
             partial: false,
             cancel_requested: false,
+            cancel: None,
             input,
             context: None,
             output: Some(output),
             error: None,
+            partial_result: None,
+            effects: Vec::new(),
+            counts: Counts::default(),
+            resumes: Vec::new(),
+            fork: None,
             labels: BTreeMap::new(),
             started_at: Timestamp::from_millis(1),
             ended_at: None,

@@ -131,6 +131,27 @@ async fn bad_parameters_are_problems() {
     let reason = "r".repeat(limits::REASON_LENGTH_MAX + 1);
     let cancel = request(Method::DELETE, &format!("{EXECUTION}?reason={reason}")).body(Body::empty());
     refused(cancel, ProblemKind::InvalidRequest).await;
+    let cancel = request(Method::DELETE, &format!("{EXECUTION}?compensate=perhaps")).body(Body::empty());
+    refused(cancel, ProblemKind::InvalidRequest).await;
+}
+
+#[tokio::test]
+async fn a_resume_says_who_and_why_and_nothing_else() {
+    let resume = |body: &str| post(&format!("{EXECUTION}/resume"), body);
+    for bad in [r#"{"from": "a"}"#, r#"{"by": 7}"#, &format!(r#"{{"by": "{}"}}"#, "x".repeat(257))] {
+        refused(resume(bad), ProblemKind::InvalidBody).await;
+    }
+    refused(resume(""), ProblemKind::Unavailable).await;
+    refused(resume(r#"{"by": "ada", "reason": "mended"}"#), ProblemKind::Unavailable).await;
+}
+
+#[tokio::test]
+async fn a_fork_names_its_step_and_what_changes() {
+    let fork = |body: &str| post(&format!("{EXECUTION}/fork"), body);
+    for bad in [r#"{"form": "a"}"#, r#"{"from": "a b"}"#, r#"{"labels": 1}"#] {
+        refused(fork(bad), ProblemKind::InvalidBody).await;
+    }
+    refused(fork(r#"{"from": "a", "input": null, "definition": "id: w"}"#), ProblemKind::Unavailable).await;
 }
 
 #[tokio::test]

@@ -1,11 +1,20 @@
-//! Durations as people write them in a URL: `500ms`, `30s`, `2m`.
+//! Waiting for the end of an execution, for a time as people write it in a URL: `500ms`, `30s`, `2m`.
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use millstream_model::ids::ExecutionId;
 use serde::{Deserialize, Deserializer};
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long the caller of `execute` is willing to wait.
+use super::Api;
+use super::limits::WAIT_MAX;
+use crate::cluster::Cluster;
+
+/// Pause before events are asked for again when their feed broke off.
+const FEED_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// How long the caller is willing to wait for the end of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait(pub Duration);
 
@@ -38,6 +47,35 @@ impl<'de> Deserialize<'de> for Wait {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Wait {
+    /// Whether the execution has ended in time.
+    pub(super) async fn for_the_end(self, api: &Api, cluster: &Cluster, execution: ExecutionId) -> bool {
+        let deadline = Instant::now() + self.0.min(WAIT_MAX);
+        let end = api.stop().run_until_cancelled(sees_the_end(cluster, execution));
+        matches!(timeout_at(deadline, end).await, Ok(Some(())))
+    }
+}
+
+/// Returns once the newest event is a terminal one: one that others follow ended an execution that was resumed.
+async fn sees_the_end(cluster: &Cluster, execution: ExecutionId) {
+    let mut seen = None;
+    loop {
+        if let Ok(Some(mut feed)) = cluster.events(execution, seen).await {
+            if feed.backlog.last().is_some_and(|event| event.kind.is_terminal()) {
+                return;
+            }
+            seen = feed.backlog.last().and_then(|event| event.id).or(seen);
+            while let Some(event) = feed.live.recv().await {
+                if event.kind.is_terminal() {
+                    return;
+                }
+                seen = event.id.or(seen);
+            }
+        }
+        sleep(FEED_RETRY_DELAY).await;
     }
 }
 

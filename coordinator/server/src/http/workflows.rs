@@ -1,7 +1,5 @@
 //! `/workflows`: definitions.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -10,15 +8,15 @@ use millstream_broker::{RequestError, StoreError};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::WorkflowId;
 use millstream_model::limits::DEFINITION_SIZE_MAX;
-use millstream_model::plan::Plan;
 use millstream_model::time;
+use millstream_model::validate::Gap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::problem::{Problem, ProblemKind};
 use super::request::{Id, Text};
 use super::{Api, RETRY_AFTER, answer};
-use crate::catalog::{CompileTextError, CreateDefinitionError, PlanError, Written, compile_text};
+use crate::catalog::{CompileTextError, Compiled, CreateDefinitionError, PlanError, Written, compile_text};
 
 #[derive(Serialize)]
 struct WorkflowJson<'a> {
@@ -29,6 +27,9 @@ struct WorkflowJson<'a> {
     updated_at: Option<time::Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     definition: Option<&'a RawValue>,
+    /// What is not wrong and deserves a look; told to who stores the definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<&'a [Gap]>,
     links: Links,
 }
 
@@ -57,21 +58,22 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
         hash: record.hash,
         updated_at: Some(record.updated_at),
         definition: None,
+        warnings: None,
         links: Links::of(id),
     });
     Ok(answer(StatusCode::OK, &List { workflows: workflows.collect() }))
 }
 
 pub(super) async fn create(State(api): State<Api>, Text(text): Text<DEFINITION_SIZE_MAX>) -> Result<Response, Problem> {
-    let plan = compile(text).await?;
-    api.catalog()?.create_definition(&plan).await.map_err(|error| match error {
+    let compiled = compile(text).await?;
+    api.catalog()?.create_definition(&compiled.plan).await.map_err(|error| match error {
         CreateDefinitionError::Exists { id } => {
             let detail = format!("workflow {id} exists already; PUT /workflows/{id} replaces it");
             Problem::new(ProblemKind::WorkflowExists, detail).about(format!("/workflows/{id}"))
         }
         CreateDefinitionError::Store(error) => store_problem(&error),
     })?;
-    Ok(written(&plan, StatusCode::CREATED))
+    Ok(written(&compiled, StatusCode::CREATED))
 }
 
 pub(super) async fn show(State(api): State<Api>, Id(id): Id<WorkflowId>) -> Result<Response, Problem> {
@@ -83,6 +85,7 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id<WorkflowId>) -> Resu
         hash: stored.record.hash,
         updated_at: Some(stored.record.updated_at),
         definition: Some(&stored.definition),
+        warnings: None,
         links: Links::of(&id),
     };
     Ok(answer(StatusCode::OK, &workflow))
@@ -93,14 +96,15 @@ pub(super) async fn replace(
     Id(id): Id<WorkflowId>,
     Text(text): Text<DEFINITION_SIZE_MAX>,
 ) -> Result<Response, Problem> {
-    let plan = compile(text).await?;
+    let compiled = compile(text).await?;
+    let plan = &compiled.plan;
     if plan.definition.id != id {
         let detail = format!("the path names workflow {id}, the definition {}", plan.definition.id);
         return Err(Problem::new(ProblemKind::InvalidDefinition, detail));
     }
-    match api.catalog()?.put_definition(&plan).await.map_err(|error| store_problem(&error))? {
-        Written::Created => Ok(written(&plan, StatusCode::CREATED)),
-        Written::Replaced => Ok(written(&plan, StatusCode::OK)),
+    match api.catalog()?.put_definition(plan).await.map_err(|error| store_problem(&error))? {
+        Written::Created => Ok(written(&compiled, StatusCode::CREATED)),
+        Written::Replaced => Ok(written(&compiled, StatusCode::OK)),
     }
 }
 
@@ -109,7 +113,8 @@ pub(super) async fn remove(State(api): State<Api>, Id(id): Id<WorkflowId>) -> Re
     if existed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(not_found(&id)) }
 }
 
-async fn compile(text: String) -> Result<Arc<Plan>, Problem> {
+/// Checks and compiles the text of a definition.
+pub(super) async fn compile(text: String) -> Result<Compiled, Problem> {
     compile_text(text).await.map_err(|error| match error {
         CompileTextError::Invalid(problems) => {
             let detail = match problems.as_slice() {
@@ -122,12 +127,14 @@ async fn compile(text: String) -> Result<Arc<Plan>, Problem> {
     })
 }
 
-fn written(plan: &Plan, status: StatusCode) -> Response {
+fn written(compiled: &Compiled, status: StatusCode) -> Response {
+    let Compiled { plan, warnings } = compiled;
     let id = &plan.definition.id;
     let links = Links::of(id);
     let location = HeaderValue::from_str(&links.this).expect("an id is visible characters");
     let version = &plan.definition.version;
-    let body = WorkflowJson { id, version, hash: plan.hash, updated_at: None, definition: None, links };
+    let warnings = Some(warnings.as_slice());
+    let body = WorkflowJson { id, version, hash: plan.hash, updated_at: None, definition: None, warnings, links };
     let mut response = answer(status, &body);
     if status == StatusCode::CREATED {
         response.headers_mut().insert(LOCATION, location);

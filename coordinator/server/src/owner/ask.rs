@@ -1,26 +1,32 @@
 //! What the API asks of an owner, and how it is answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_engine::{Ignored, Outcome, Rejection};
-use millstream_model::entry::Submitted;
+use millstream_engine::{Execution, Ignored, KeptOutput, Outcome, Rejection, Request};
 use millstream_model::event::Event;
-use millstream_model::ids::ExecutionId;
+use millstream_model::ids::{ExecutionId, StepId};
+use millstream_model::plan::{Plan, StepIndex};
 use millstream_model::position::EventId;
-use millstream_model::view::{ExecutionStatus, ExecutionView, Held};
+use millstream_model::view::{ExecutionView, Held};
 use tokio::sync::oneshot;
 
-use crate::cluster::{Accepted, CancelAnswer, CancelError, EventFeed, SubmitError};
+use crate::cluster::{Accepted, CancelError, Cancelling, EventFeed, ResumeError, SubmitError};
 
 /// What a caller is told to wait before trying again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What a fork keeps: steps and how they ended.
+pub type KeptSteps = Vec<(StepId, KeptOutput)>;
+
 /// One request to an owner.
 #[derive(Debug)]
 pub enum Ask {
-    Submit(Box<Submitted>, oneshot::Sender<Result<Accepted, SubmitError>>),
-    Cancel(ExecutionId, Option<String>, oneshot::Sender<Result<CancelAnswer, CancelError>>),
+    /// Something that becomes an entry.
+    Request(Request, Ticket),
     View(ExecutionId, oneshot::Sender<Option<ExecutionView<Held>>>),
+    /// What a fork of the execution keeps under another plan when it begins at this step.
+    Kept(ExecutionId, Arc<Plan>, Option<StepIndex>, oneshot::Sender<Option<KeptSteps>>),
     Events(ExecutionId, Option<EventId>, oneshot::Sender<Option<EventFeed>>),
     /// A worker says that it runs something.
     Notice(Box<Event>),
@@ -30,47 +36,50 @@ pub enum Ask {
 #[derive(Debug)]
 pub enum Ticket {
     Submit(ExecutionId, oneshot::Sender<Result<Accepted, SubmitError>>),
-    Cancel(ExecutionId, oneshot::Sender<Result<CancelAnswer, CancelError>>),
+    Cancel(ExecutionId, oneshot::Sender<Result<Cancelling, CancelError>>),
+    Resume(ExecutionId, oneshot::Sender<Result<(), ResumeError>>),
 }
 
 impl Ticket {
     /// The execution it is about.
     pub fn execution(&self) -> ExecutionId {
         match self {
-            Self::Submit(execution, _) | Self::Cancel(execution, _) => *execution,
+            Self::Submit(execution, _) | Self::Cancel(execution, _) | Self::Resume(execution, _) => *execution,
         }
     }
 
-    /// Answers with what became of the entry. `status` is the execution's, for a cancel that came too late.
-    pub fn answer(self, outcome: Outcome, status: impl FnOnce() -> Option<ExecutionStatus>) {
+    /// Answers with what became of the entry. `execution` is the one it is about, as it is after the entry.
+    pub fn answer(self, outcome: Outcome, execution: Option<&Execution>) {
         match self {
-            Self::Submit(execution, reply) => send(reply, submitted(execution, outcome)),
-            Self::Cancel(_, reply) => {
-                let answer = match outcome {
-                    Outcome::Ignored(Ignored::UnknownExecution) => Err(CancelError::NotFound),
-                    Outcome::Ignored(Ignored::Ended) => {
-                        Ok(status().map_or(CancelAnswer::Requested, CancelAnswer::AlreadyEnded))
+            Self::Submit(id, reply) => send(reply, submitted(id, outcome)),
+            Self::Cancel(_, reply) => send(reply, cancelling(outcome == Outcome::Accepted, execution)),
+            Self::Resume(_, reply) => send(
+                reply,
+                match (outcome, execution) {
+                    (Outcome::Accepted, _) => Ok(()),
+                    (Outcome::Ignored(Ignored::UnknownExecution), _) | (_, None) => Err(ResumeError::NotFound),
+                    (Outcome::Ignored(_) | Outcome::Repeated(_) | Outcome::Conflict(_), Some(execution)) => {
+                        Err(ResumeError::NotResumable { status: execution.status() })
                     }
-                    Outcome::Accepted | Outcome::Ignored(_) | Outcome::Repeated(_) | Outcome::Conflict(_) => {
-                        Ok(CancelAnswer::Requested)
-                    }
-                };
-                send(reply, answer);
-            }
+                },
+            ),
         }
     }
 
-    /// Answers before anything was journaled.
-    pub fn reject(self, rejection: Rejection) {
+    /// Answers before anything was journaled. `execution` is the one it is about.
+    pub fn reject(self, rejection: Rejection, execution: Option<&Execution>) {
         match (self, rejection) {
-            (Self::Submit(execution, reply), Rejection::Repeated(earlier)) => {
-                send(reply, submitted(execution, Outcome::Repeated(earlier)));
+            (Self::Submit(id, reply), Rejection::Repeated(earlier)) => {
+                send(reply, submitted(id, Outcome::Repeated(earlier)));
             }
-            (Self::Submit(execution, reply), Rejection::Conflict(earlier)) => {
-                send(reply, submitted(execution, Outcome::Conflict(earlier)));
+            (Self::Submit(id, reply), Rejection::Conflict(earlier)) => {
+                send(reply, submitted(id, Outcome::Conflict(earlier)));
             }
-            (Self::Cancel(_, reply), Rejection::UnknownExecution(_)) => send(reply, Err(CancelError::NotFound)),
-            (Self::Cancel(_, reply), Rejection::Ended(status)) => send(reply, Ok(CancelAnswer::AlreadyEnded(status))),
+            (Self::Cancel(_, reply), _) => send(reply, cancelling(false, execution)),
+            (Self::Resume(_, reply), Rejection::NotResumable(status)) => {
+                send(reply, Err(ResumeError::NotResumable { status }));
+            }
+            (Self::Resume(_, reply), Rejection::UnknownExecution(_)) => send(reply, Err(ResumeError::NotFound)),
             (ticket, rejection) => ticket.unavailable(&rejection.to_string()),
         }
     }
@@ -81,6 +90,7 @@ impl Ticket {
         match self {
             Self::Submit(_, reply) => send(reply, Err(SubmitError::Unavailable { reason, retry_after })),
             Self::Cancel(_, reply) => send(reply, Err(CancelError::Unavailable { reason, retry_after })),
+            Self::Resume(_, reply) => send(reply, Err(ResumeError::Unavailable { reason, retry_after })),
         }
     }
 }
@@ -94,6 +104,17 @@ fn submitted(execution: ExecutionId, outcome: Outcome) -> Result<Accepted, Submi
             reason: format!("the journal holds the submission and ignores it: {}", reason.as_str()),
             retry_after: RETRY_AFTER,
         }),
+    }
+}
+
+/// What a cancel came to, as the execution shows it; asked for again while it runs, the answer is the same.
+fn cancelling(accepted: bool, execution: Option<&Execution>) -> Result<Cancelling, CancelError> {
+    let view = execution.ok_or(CancelError::NotFound)?.view();
+    let (status, phase) = (view.status, view.phase);
+    match view.cancel {
+        Some(cancel) if accepted || !status.is_terminal() => Ok(Cancelling { status, phase, cancel }),
+        Some(_) | None if status.is_terminal() => Err(CancelError::Ended { status }),
+        Some(_) | None => Err(CancelError::Decided { phase }),
     }
 }
 

@@ -20,6 +20,16 @@ pub struct Claimants {
 }
 
 impl Claimants {
+    /// Attempts whose holder is missing.
+    pub fn len(&self) -> usize {
+        self.missing.len()
+    }
+
+    /// Whether no holder is missing.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty()
+    }
+
     /// When presences are to be looked at.
     pub fn wakes_at(&self) -> Mono {
         self.next
@@ -50,8 +60,9 @@ impl Claimants {
         self.missing.iter().filter(|(_, since)| now >= since.plus_millis(GONE_MS)).map(|(&task, _)| task).collect()
     }
 
-    /// While the broker was away nobody could renew a presence.
-    pub fn disconnected(&mut self) {
+    /// Nobody is known to be missing: the broker was away, so nobody could renew a presence, or no attempt waits any
+    /// more, so nobody is looked for.
+    pub fn forget(&mut self) {
         self.missing.clear();
     }
 }

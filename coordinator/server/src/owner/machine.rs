@@ -13,7 +13,9 @@ use millstream_engine::effect::Evaluate;
 use millstream_engine::partition::FOLD_REV;
 use millstream_engine::{Applied, Effect, Halt, Ignored, Origin, Outcome, Partition, Rejection, Request, TaskRef};
 use millstream_model::batch::Batch;
-use millstream_model::entry::{ClaimAbandoned, Entry, Epoch, Reissued, Scanned, TimerFired};
+use millstream_model::entry::{
+    ClaimAbandoned, Entry, Epoch, Reissued, Scanned, TimerFired, Unpublishable, Unrenderable,
+};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{ExecutionId, NodeId, WorkerId};
 use millstream_model::names::JournalSubject;
@@ -82,6 +84,8 @@ pub struct Folded {
     pub touched: Vec<ExecutionId>,
     /// The own epoch was folded: from here on the partition is owned.
     pub took_over: bool,
+    /// The counts have changed.
+    pub counted: bool,
 }
 
 /// Why the owner must stop.
@@ -180,6 +184,16 @@ impl Machine {
         self.stage == Stage::Owning
     }
 
+    /// It folds and asks nothing any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stage == Stage::Stopped
+    }
+
+    /// Alarms that were appended and not yet folded, tasks that are looked for, holders of claims that are missing.
+    pub fn in_mind(&self) -> usize {
+        self.fired.len() + self.sweep.len() + self.claimants.len()
+    }
+
     /// The definitions that must be installed before the message is folded.
     pub fn wants(&self, message: &Message) -> Vec<ContentHash> {
         let Some(origin) = origin(message.subject.as_ref()) else {
@@ -220,6 +234,7 @@ impl Machine {
         for (index, entry) in message.entries.into_iter().enumerate() {
             let (Some(origin), Some(entry)) = (origin, entry) else {
                 self.counts.malformed += 1;
+                folded.counted = true;
                 folded.outcomes.push(Outcome::Ignored(Ignored::Forbidden));
                 continue;
             };
@@ -255,6 +270,7 @@ impl Machine {
             Outcome::Accepted if reissue => self.counts.reissued += 1,
             Outcome::Accepted | Outcome::Repeated(_) | Outcome::Conflict(_) => {}
         }
+        folded.counted |= reissue || matches!(outcome, Outcome::Ignored(_));
         folded.outcomes.push(outcome);
         folded.touched.extend(execution);
         if let Some(epoch) = epoch {
@@ -305,6 +321,9 @@ impl Machine {
             }
         }
         let waits_for_claimant = self.partition.held().next().is_some();
+        if !waits_for_claimant {
+            self.claimants.forget();
+        }
         asks.presences = waits_for_claimant && self.wheel.runs(now) && self.claimants.tick(now);
         let partition = &self.partition;
         let next = self.sweep.tick(now, || {
@@ -370,6 +389,11 @@ impl Machine {
         self.sweep.suspect(tasks);
     }
 
+    /// It is known that the task is not in the queue: it is going to be published and not missing.
+    pub fn acquit(&mut self, task: &TaskRef) {
+        self.sweep.acquit(task);
+    }
+
     /// The queue is empty though it should not be.
     pub fn suspect_all(&mut self, unpublished: impl Fn(&TaskRef) -> bool) {
         let outstanding = self.partition.outstanding().into_iter().map(|(task, _)| task);
@@ -387,8 +411,8 @@ impl Machine {
                 }
                 Entry::Scanned(_) => self.sweep.failed(now),
                 Entry::Reissued(reissued) => self.sweep.suspect(self.outstanding_attempt(&reissued.task)),
-                Entry::Unrenderable(unrenderable) => {
-                    owed.extend(self.outstanding_attempt(&unrenderable.task).map(Effect::Publish));
+                Entry::Unrenderable(Unrenderable { task, .. }) | Entry::Unpublishable(Unpublishable { task, .. }) => {
+                    owed.extend(self.outstanding_attempt(task).map(Effect::Publish));
                 }
                 Entry::Evaluated(evaluated) => {
                     let execution = self.partition.execution(evaluated.execution);
@@ -397,7 +421,9 @@ impl Machine {
                 Entry::Epoch(_)
                 | Entry::Submitted(_)
                 | Entry::CancelRequested(_)
+                | Entry::Resumed(_)
                 | Entry::ClaimAbandoned(_)
+                | Entry::TaskStarted(_)
                 | Entry::TaskSucceeded(_)
                 | Entry::TaskFailed(_)
                 | Entry::ClaimHeld(_)
@@ -418,11 +444,12 @@ impl Machine {
     /// The connection was lost.
     pub fn disconnected(&mut self) {
         self.wheel.disconnected();
-        self.claimants.disconnected();
+        self.claimants.forget();
     }
 
-    /// The connection is back: what could be missing is looked for, and a marker ends the wheel's silence.
-    pub fn reconnected(&mut self) -> Folded {
+    /// What could be missing is looked for: after a reconnect, whose marker ends the wheel's silence, or when the queue
+    /// is gone.
+    pub fn look(&mut self) -> Folded {
         let mut asks = Folded::default();
         if self.stage == Stage::Owning {
             let next = self.sweep.start();

@@ -1,12 +1,19 @@
 //! Spans of an execution: its root and the publishing of each attempt, with ids derived from the execution.
 
-use millstream_engine::Execution;
-use millstream_model::task::Task;
+use millstream_engine::{Execution, TaskRef};
+use millstream_model::ids::Capability;
 use millstream_model::trace::{SpanId, TraceParent};
 use millstream_telemetry::spans::{self, Kind, Span};
 
+pub use millstream_telemetry::spans::enabled;
+
+/// Whether the spans of an execution are wanted.
+pub fn sampled(execution: &Execution) -> bool {
+    spans::sampled(execution.trace(), execution.caller().as_ref())
+}
+
 /// The PRODUCER span of a published task; below it the worker hangs its own.
-pub fn publish_span(execution: &Execution, task: &Task, trace: &TraceParent) {
+pub fn publish_span(execution: &Execution, task: &TaskRef, capability: &Capability, trace: &TraceParent) {
     if !spans::enabled() || !trace.sampled {
         return;
     }
@@ -17,17 +24,17 @@ pub fn publish_span(execution: &Execution, task: &Task, trace: &TraceParent) {
         parent: Some(SpanId::of_execution(execution.id())),
         links: Vec::new(),
         kind: Kind::Producer,
-        name: format!("send {}", task.capability).into(),
+        name: format!("send {}", capability).into(),
         start: at,
         end: at,
         attributes: vec![
             ("messaging.system", "nats".into()),
             ("messaging.operation.name", "send".into()),
             ("messaging.operation.type", "send".into()),
-            ("messaging.destination.name", task.capability.as_str().to_owned().into()),
+            ("messaging.destination.name", capability.as_str().to_owned().into()),
             ("millstream.execution.id", execution.id().to_string().into()),
-            ("millstream.step.id", task.key.step.as_str().to_owned().into()),
-            ("millstream.attempt", task.key.attempt.into()),
+            ("millstream.step.id", execution.plan().step(task.step).id.as_str().to_owned().into()),
+            ("millstream.attempt", task.attempt.into()),
         ],
         error: None,
     });

@@ -65,6 +65,35 @@ impl Sweep {
         self.suspects.extend(tasks);
     }
 
+    /// It is known that the task is not in the queue: it is going to be published and not missing.
+    pub fn acquit(&mut self, task: &TaskRef) {
+        self.suspects.remove(task);
+        match &mut self.stage {
+            Stage::Scanning { suspects: tasks, .. }
+            | Stage::Marking { absent: tasks, .. }
+            | Stage::Waiting { absent: tasks, .. } => {
+                tasks.remove(task);
+            }
+            Stage::Idle => {}
+        }
+    }
+
+    /// Tasks that are looked for.
+    pub fn len(&self) -> usize {
+        let under_way = match &self.stage {
+            Stage::Idle => 0,
+            Stage::Scanning { suspects: tasks, .. }
+            | Stage::Marking { absent: tasks, .. }
+            | Stage::Waiting { absent: tasks, .. } => tasks.len(),
+        };
+        self.suspects.len() + under_way
+    }
+
+    /// Whether no task is looked for.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Starts a sweep at `now` even without suspects, for the marker that the wheel waits for.
     pub fn start(&mut self) -> Option<Next> {
         if !matches!(self.stage, Stage::Idle) {
@@ -182,6 +211,17 @@ mod tests {
         sweep.tick(Mono(1), Vec::new);
         sweep.scanned(&set(&[]));
         assert_eq!(sweep.marked(Mono(1), |_| false), None);
+        assert_eq!(sweep.tick(Mono(1).plus_millis(BETWEEN_SCANS_MS), Vec::new), None);
+    }
+
+    #[test]
+    fn what_is_known_not_to_be_queued_is_not_missing() {
+        let mut sweep = Sweep::default();
+        sweep.suspect(set(&[1]));
+        sweep.tick(Mono(1), Vec::new);
+        sweep.acquit(&task(1));
+        sweep.scanned(&set(&[]));
+        assert_eq!(sweep.marked(Mono(1), |_| true), None);
         assert_eq!(sweep.tick(Mono(1).plus_millis(BETWEEN_SCANS_MS), Vec::new), None);
     }
 

@@ -36,7 +36,7 @@ enum Form {
 }
 
 const STARTS: &str = "a path starts with $.input, $.context, $.item, $.index or $.steps.<step>.output \
-                      (or .status, .error, .metrics)";
+                      (or .status, .error, .metrics), in a compensation also with $.self.output, in `finally` with $.outcome";
 
 impl Path {
     /// Reads a path.
@@ -126,6 +126,7 @@ impl Path {
     fn join(&self, scope: &Scope) -> Result<Value, EvaluationError> {
         let mut document = Map::new();
         let mut steps = Map::new();
+        let mut own = Map::new();
         for root in &self.reads {
             let value = scope.value(root)?.clone();
             match root {
@@ -133,6 +134,8 @@ impl Path {
                 Root::Context => drop(document.insert("context".into(), value)),
                 Root::Item => drop(document.insert("item".into(), value)),
                 Root::Index => drop(document.insert("index".into(), value)),
+                Root::Outcome => drop(document.insert("outcome".into(), value)),
+                Root::Own(field) => drop(own.insert(field.as_str().into(), value)),
                 Root::Step(step, field) => {
                     let fields = steps.entry(step.as_str()).or_insert_with(|| Value::Object(Map::new()));
                     fields[field.as_str()] = value;
@@ -140,6 +143,7 @@ impl Path {
             }
         }
         document.insert("steps".into(), Value::Object(steps));
+        document.insert("self".into(), Value::Object(own));
         Ok(Value::Object(document))
     }
 }
@@ -166,9 +170,10 @@ pub(super) fn root(text: &str, at: usize) -> Result<Start, InvalidPath> {
             let (root, end) = step_root(text, at, first.1)?;
             (root, 3, end)
         }
-        later @ ("self" | "outcome") => {
-            let message = format!("$.{later} is part of the language but this version does not know it yet; {STARTS}");
-            return Err(invalid(text, at, message));
+        "outcome" => (Root::Outcome, 1, first.1),
+        "self" => {
+            let (known, end) = field(text, first.1, "$.self")?;
+            (Root::Own(known), 2, end)
         }
         other => return Err(invalid(text, at, format!("there is no $.{other}; {STARTS}"))),
     };
@@ -176,24 +181,27 @@ pub(super) fn root(text: &str, at: usize) -> Result<Start, InvalidPath> {
 }
 
 fn step_root(text: &str, dollar: usize, at: usize) -> Result<(Root, usize), InvalidPath> {
-    const FIELDS: &str = ".output, .status, .error or .metrics";
     let step = name_after(text, at)
         .ok_or_else(|| invalid(text, dollar, format!("$.steps needs the name of one step and {FIELDS}")))?;
     let id = step
         .0
         .parse()
         .map_err(|error| invalid(text, at, format!("`{}` cannot be the name of a step: {error}", step.0)))?;
-    let field = name_after(text, step.1).ok_or_else(|| {
-        let message = if text[step.1..].starts_with('-') {
-            dashed(&text[at..])
-        } else {
-            format!("after the step's name comes {FIELDS}")
-        };
-        invalid(text, step.1, message)
-    })?;
-    match Field::ALL.into_iter().find(|known| known.as_str() == field.0) {
-        Some(known) => Ok((Root::Step(id, known), field.1)),
-        None => Err(invalid(text, step.1, format!("a step has no `{}`; it has {FIELDS}", field.0))),
+    if text[step.1..].starts_with('-') {
+        return Err(invalid(text, step.1, dashed(&text[at..])));
+    }
+    let (known, end) = field(text, step.1, "the step's name")?;
+    Ok((Root::Step(id, known), end))
+}
+
+const FIELDS: &str = ".output, .status, .error or .metrics";
+
+/// The field of a step at byte `at`, after `what`, and the first byte after it.
+fn field(text: &str, at: usize, what: &str) -> Result<(Field, usize), InvalidPath> {
+    let (name, end) = name_after(text, at).ok_or_else(|| invalid(text, at, format!("after {what} comes {FIELDS}")))?;
+    match Field::ALL.into_iter().find(|known| known.as_str() == name) {
+        Some(known) => Ok((known, end)),
+        None => Err(invalid(text, at, format!("a step has no `{name}`; it has {FIELDS}"))),
     }
 }
 

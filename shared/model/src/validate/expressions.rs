@@ -9,6 +9,7 @@ use crate::plan::Expressions;
 use crate::source::{Content, Node, Place};
 
 /// Where an expression stands and what it may read.
+#[derive(Debug, Clone)]
 struct Reader<'a> {
     path: String,
     place: Place,
@@ -16,15 +17,19 @@ struct Reader<'a> {
     step: Option<usize>,
     /// Why it has no item and index; `None` when it has them.
     no_item: Option<&'a str>,
+    /// Whether it is part of a compensation.
+    compensates: bool,
 }
 
 /// Compiles what a step's fields say.
 pub(super) fn of_step(i: usize, step: &Node, graph: &Graph<'_>, report: &mut Report) -> Expressions {
+    let path = graph.path(i);
     let reader = |name: &str, node: &Node, no_item| Reader {
-        path: format!("steps[{i}].{name}"),
+        path: format!("{path}.{name}"),
         place: node.place,
         step: Some(i),
         no_item,
+        compensates: false,
     };
     let outside = step.get("fan_out").is_none().then_some("the step has no `fan_out`");
     let condition = step.get("condition").and_then(|node| {
@@ -37,14 +42,19 @@ pub(super) fn of_step(i: usize, step: &Node, graph: &Graph<'_>, report: &mut Rep
         let list = Some("this is the list that the items come from");
         items(node, &reader("fan_out.items", node, list), graph, report)
     });
-    Expressions { condition, input, items }
+    let compensation = step.get("compensate").and_then(|node| node.get("input_map")).and_then(|node| {
+        let reader = Reader { compensates: true, ..reader("compensate.input_map", node, outside) };
+        template(node, &reader, graph, report)
+    });
+    Expressions { condition, input, items, compensation }
 }
 
 /// Compiles `output_map`.
 pub(super) fn of_output(tree: &Node, graph: &Graph<'_>, report: &mut Report) -> Option<Template> {
     let node = tree.get("output_map")?;
     let no_item = Some("the output belongs to the whole workflow");
-    let reader = Reader { path: "output_map".to_owned(), place: node.place, step: None, no_item };
+    let path = "output_map".to_owned();
+    let reader = Reader { path, place: node.place, step: None, no_item, compensates: false };
     template(node, &reader, graph, report)
 }
 
@@ -84,7 +94,7 @@ fn template(node: &Node, reader: &Reader<'_>, graph: &Graph<'_>, report: &mut Re
         Ok((template, paths)) => {
             for located in paths {
                 let place = node.at(&located.pointer).place;
-                let reader = Reader { path: dotted(&reader.path, &located.pointer), place, ..*reader };
+                let reader = Reader { path: dotted(&reader.path, &located.pointer), place, ..reader.clone() };
                 check_reads(&located.reads, &reader, graph, report);
             }
             Some(template)
@@ -112,29 +122,47 @@ fn dotted(path: &str, pointer: &str) -> String {
 
 fn check_reads(reads: &BTreeSet<Root>, reader: &Reader<'_>, graph: &Graph<'_>, report: &mut Report) {
     for root in reads {
-        match root {
-            Root::Input | Root::Context => {}
-            Root::Item | Root::Index => {
-                if let Some(reason) = reader.no_item {
-                    let message = format!("there is no {root} here: {reason}");
-                    report.add(
-                        &reader.path,
-                        reader.place,
-                        message,
-                        "items are known in `input_map` of a step with `fan_out`",
-                    );
-                }
+        let (message, help) = match root {
+            Root::Input | Root::Context => continue,
+            Root::Item | Root::Index => match reader.no_item {
+                None => continue,
+                Some(reason) => (
+                    format!("there is no {root} here: {reason}"),
+                    "items are known in `input_map` of a step with `fan_out`",
+                ),
+            },
+            Root::Own(_) if reader.compensates => continue,
+            Root::Own(_) => (
+                format!("there is no {root} here: nothing is undone by this"),
+                "`$.self` is the step that a compensation undoes, in `compensate.input_map`",
+            ),
+            Root::Outcome if reader.step.is_some_and(|step| graph.is_finally(step)) => continue,
+            Root::Outcome => (
+                format!("there is no {root} here: it is decided when all of `steps` have ended"),
+                "`$.outcome` is known to the steps of `finally`",
+            ),
+            Root::Step(id, _) => {
+                check_step(id.as_str(), root, reader, graph, report);
+                continue;
             }
-            Root::Step(id, _) => check_step(id.as_str(), root, reader, graph, report),
-        }
+        };
+        report.add(&reader.path, reader.place, message, help);
     }
 }
 
 fn check_step(id: &str, root: &Root, reader: &Reader<'_>, graph: &Graph<'_>, report: &mut Report) {
     let (message, help) = match (graph.find(id), reader.step) {
         (None, _) => (format!("{root}: there is no step `{id}`"), graph.suggest(id)),
+        (Some(read), Some(step)) if read == step && reader.compensates => (
+            format!("{root}: the compensation reads its own step"),
+            "read `$.self`: for an item it is the item's".to_owned(),
+        ),
         (Some(read), Some(step)) if read == step => {
             (format!("{root}: the step reads itself"), "read another step".to_owned())
+        }
+        (Some(read), _) if graph.is_finally(read) && !reader.step.is_some_and(|step| graph.is_finally(step)) => {
+            let message = format!("{root}: step `{id}` is in `finally`, which starts when all of `steps` have ended");
+            (message, format!("read another step, or move `{id}` to `steps`"))
         }
         (Some(read), Some(step)) if !graph.is_upstream(read, step) => {
             let message = format!("{root}: step `{id}` may not have ended when this is read");

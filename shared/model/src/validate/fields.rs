@@ -1,159 +1,12 @@
 //! Which fields there are, what each takes, and what it may not exceed.
 
 use super::Report;
+use super::language::{Field, LATER, STEP, SYNONYMS, Takes, WORKFLOW};
 use crate::error::ErrorCode;
 use crate::ids::StepId;
-use crate::limits::{
-    ATTEMPTS_MAX, CONDITION_LENGTH_MAX, DEPENDENCIES_MAX, DURATION_MS_MAX, FAN_OUT_ITEMS_MAX, LABELS_MAX, STEPS_MAX,
-};
+use crate::limits::{CONDITION_LENGTH_MAX, DURATION_MS_MAX, LABELS_MAX, STEPS_MAX};
 use crate::source::{Content, Member, Node};
 use crate::suggestion::closest;
-
-/// A field of an object.
-struct Field {
-    name: &'static str,
-    takes: Takes,
-    required: bool,
-}
-
-/// What a field takes.
-enum Takes {
-    /// Names of workflows, steps, agents and capabilities.
-    Name,
-    Text,
-    Flag,
-    /// A whole number.
-    Count {
-        min: u64,
-        max: u64,
-    },
-    /// A whole number of milliseconds.
-    Duration {
-        min: u64,
-    },
-    /// A number of at least this.
-    Factor {
-        min: f64,
-    },
-    /// `min_success`.
-    Success,
-    Word(&'static [&'static str]),
-    /// `retry_on`.
-    Codes,
-    /// Any value but null.
-    Value,
-    /// What a JSON Schema is: an object or a boolean.
-    Schema,
-    Labels,
-    Names {
-        max: usize,
-    },
-    Object(&'static [Field]),
-    Steps,
-}
-
-const fn required(name: &'static str, takes: Takes) -> Field {
-    Field { name, takes, required: true }
-}
-
-const fn optional(name: &'static str, takes: Takes) -> Field {
-    Field { name, takes, required: false }
-}
-
-const WORKFLOW: &[Field] = &[
-    required("id", Takes::Name),
-    optional("name", Takes::Text),
-    optional("version", Takes::Text),
-    optional("description", Takes::Text),
-    optional("input_schema", Takes::Schema),
-    optional("context_schema", Takes::Schema),
-    optional("output_map", Takes::Value),
-    optional("timeout_ms", Takes::Duration { min: 1 }),
-    optional("default_step_timeout_ms", Takes::Duration { min: 1 }),
-    optional("max_parallel", Takes::Count { min: 1, max: FAN_OUT_ITEMS_MAX as u64 }),
-    optional("on_failure", Takes::Word(&["fail_fast", "continue"])),
-    optional("labels", Takes::Labels),
-    required("steps", Takes::Steps),
-];
-
-const STEP: &[Field] = &[
-    required("id", Takes::Name),
-    optional("name", Takes::Text),
-    optional("description", Takes::Text),
-    optional("agent_id", Takes::Name),
-    optional("capability", Takes::Name),
-    optional("input_map", Takes::Value),
-    optional("depends_on", Takes::Names { max: DEPENDENCIES_MAX }),
-    optional("condition", Takes::Text),
-    optional("timeout_ms", Takes::Duration { min: 1 }),
-    optional("retry", Takes::Object(RETRY)),
-    optional("fan_out", Takes::Object(FAN_OUT)),
-    optional("fan_in", Takes::Object(FAN_IN)),
-    optional("critical", Takes::Flag),
-    optional("require", Takes::Word(&["settled", "completed"])),
-];
-
-const RETRY: &[Field] = &[
-    optional("max_attempts", Takes::Count { min: 1, max: ATTEMPTS_MAX as u64 }),
-    optional("backoff_ms", Takes::Duration { min: 0 }),
-    optional("backoff_multiplier", Takes::Factor { min: 1.0 }),
-    optional("max_backoff_ms", Takes::Duration { min: 0 }),
-    optional("jitter", Takes::Flag),
-    optional("strategy", Takes::Word(&["exponential", "linear", "fixed"])),
-    optional("retry_on", Takes::Codes),
-];
-
-const FAN_OUT: &[Field] = &[
-    required("items", Takes::Text),
-    optional("concurrency", Takes::Count { min: 1, max: FAN_OUT_ITEMS_MAX as u64 }),
-    optional("on_item_failure", Takes::Word(&["fail", "continue"])),
-    optional("min_success", Takes::Success),
-];
-
-const FAN_IN: &[Field] = &[
-    required("from", Takes::Names { max: DEPENDENCIES_MAX }),
-    optional("aggregate", Takes::Word(&["list", "merge", "first"])),
-];
-
-/// Fields and values that are part of the language and that this version does not run.
-const LATER: &[&str] = &[
-    "approval",
-    "budget",
-    "compensate",
-    "cost",
-    "fallback",
-    "finally",
-    "heartbeat_ms",
-    "plan",
-    "schedule_to_close_ms",
-    "schedule_to_start_ms",
-    "sensitive",
-    "transform",
-    "verify",
-    "wait",
-    "workflow",
-];
-
-/// What people write who know other workflow languages.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("agent", "agent_id"),
-    ("after", "depends_on"),
-    ("for_each", "fan_out"),
-    ("foreach", "fan_out"),
-    ("if", "condition"),
-    ("input", "input_map"),
-    ("inputs", "input_map"),
-    ("needs", "depends_on"),
-    ("output", "output_map"),
-    ("outputs", "output_map"),
-    ("requires", "depends_on"),
-    ("retries", "retry"),
-    ("retry_policy", "retry"),
-    ("tasks", "steps"),
-    ("timeout", "timeout_ms"),
-    ("when", "condition"),
-    ("with", "input_map"),
-];
 
 /// Whether a step has a field that says what it does in a later version, or that is meant to.
 pub(super) fn is_meant_to_work(step: &Node) -> bool {
@@ -164,14 +17,22 @@ pub(super) fn is_meant_to_work(step: &Node) -> bool {
 /// Checks the whole tree.
 pub(super) fn check(tree: &Node, report: &mut Report) {
     object(tree, "", WORKFLOW, "a workflow", report);
+    let count = |name| tree.get(name).map_or(0, |steps: &Node| steps.elements().len());
+    let (main, finally) = (count("steps"), count("finally"));
+    if let Some(member) = tree.member("finally")
+        && main.max(finally) <= STEPS_MAX
+        && main + finally > STEPS_MAX
+    {
+        let all = main + finally;
+        let message = format!("a workflow has 1 to {STEPS_MAX} steps, this one has {all} with those of `finally`");
+        report.add("finally", member.place, message, "split it");
+    }
 }
 
 fn object(node: &Node, path: &str, fields: &'static [Field], what: &str, report: &mut Report) {
     let Content::Object(members) = &node.content else {
         let message = format!("{what} is an object with fields, not {}", kind(node));
-        let names: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
-        let help = if names.is_empty() { String::new() } else { format!("it has at least `{}`", names.join("`, `")) };
-        report.add(path, node.place, message, help);
+        report.add(path, node.place, message, shape(node, fields));
         return;
     };
     for field in fields.iter().filter(|field| field.required && node.get(field.name).is_none()) {
@@ -182,11 +43,29 @@ fn object(node: &Node, path: &str, fields: &'static [Field], what: &str, report:
         match fields.iter().find(|field| field.name == member.name) {
             Some(_) if member.value.content == Content::Null => {
                 let message = format!("`{}` is empty", member.name);
-                report.add(path, member.place, message, "give it a value or remove it");
+                let help = match member.name.as_str() {
+                    "static_value" => "give it a value, or write `skip: true`: what reads the step then reads null",
+                    _ => "give it a value or remove it",
+                };
+                report.add(path, member.place, message, help);
             }
             Some(field) => value(&member.value, &path, field, report),
             None => unknown(member, path, fields, what, report),
         }
+    }
+}
+
+/// How something that is no object becomes one.
+fn shape(node: &Node, fields: &'static [Field]) -> String {
+    let has = |name: &str| fields.iter().any(|field| field.name == name);
+    let required: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    match &node.content {
+        _ if !required.is_empty() => format!("it has at least `{}`", required.join("`, `")),
+        Content::String(text) if has("agent_id") && text.parse::<StepId>().is_ok() => {
+            format!("as in {{agent_id: {text}}}")
+        }
+        Content::Number(number) if has("max_attempts") => format!("as in {{max_attempts: {number}}}"),
+        _ => String::new(),
     }
 }
 
@@ -195,6 +74,18 @@ fn unknown(member: &Member, path: String, fields: &'static [Field], what: &str, 
     if LATER.contains(&name) {
         let message = format!("`{name}` is part of the language but this version does not run it yet");
         report.add(path, member.place, message, "remove it");
+        return;
+    }
+    if name == "retryable" && what == "a step" {
+        let help = "steps are retried; with `retry: {max_attempts: 1}` one runs at most once";
+        report.add(path, member.place, format!("{what} has no field `{name}`"), help);
+        return;
+    }
+    if what == "`fan_out`" && ["fan_out", "for_each", "foreach", "steps", "tasks"].contains(&name) {
+        let message = "fan-outs do not nest: for each item the step's agent runs once";
+        let help = "flatten the lists, as in `items: $.input.orders[*].lines[*]`, or give this step's output to another \
+                    step with `fan_out`";
+        report.add(path, member.place, message, help);
         return;
     }
     let help = match meant(name, fields) {
@@ -224,15 +115,17 @@ fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
             _ => wrong(node, path, &format!("`{name}` is a string"), "", report),
         },
         Takes::Flag if matches!(node.content, Content::Bool(_)) => {}
-        Takes::Flag => wrong(node, path, &format!("`{name}` is true or false"), "", report),
-        Takes::Count { min, max } => number(node, path, *min, *max, &format!("`{name}` is a whole number"), report),
+        Takes::Flag => wrong(node, path, &format!("`{name}` is true or false"), mend(name), report),
+        Takes::Count { min, max } => {
+            number(node, path, name, *min, *max, &format!("`{name}` is a whole number"), report);
+        }
         Takes::Duration { min } => {
             let takes = format!("`{name}` is a whole number of milliseconds");
-            number(node, path, *min, DURATION_MS_MAX, &takes, report);
+            number(node, path, name, *min, DURATION_MS_MAX, &takes, report);
         }
         Takes::Factor { min } => match float(node) {
             Some(factor) if factor >= *min => {}
-            _ => wrong(node, path, &format!("`{name}` is a number of at least {min}"), "", report),
+            _ => wrong(node, path, &format!("`{name}` is a number of at least {min}"), mend(name), report),
         },
         Takes::Success => match float(node) {
             Some(share) if share > 0.0 && (share < 1.0 || share.fract() == 0.0) => {}
@@ -253,11 +146,12 @@ fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
         Takes::Labels => labels(node, path, report),
         Takes::Names { max } => names(node, path, name, *max, report),
         Takes::Object(fields) => object(node, path, fields, &format!("`{name}`"), report),
-        Takes::Steps => {
+        Takes::Steps { min } => {
             let Content::List(steps) = &node.content else {
-                return wrong(node, path, "`steps` is a list", "each step starts with `- id: …`", report);
+                let help = "each step starts with `- id: …`";
+                return wrong(node, path, &format!("`{name}` is a list"), help, report);
             };
-            if steps.is_empty() || steps.len() > STEPS_MAX {
+            if steps.len() < *min || steps.len() > STEPS_MAX {
                 let message = format!("a workflow has 1 to {STEPS_MAX} steps, this one has {}", steps.len());
                 report.add(path, node.place, message, if steps.is_empty() { "add one" } else { "split it" });
             }
@@ -302,10 +196,6 @@ fn names(node: &Node, path: &str, name: &str, max: usize, report: &mut Report) {
 fn word(node: &Node, path: &str, name: &str, words: &[&str], report: &mut Report) {
     match node.as_str() {
         Some(text) if words.contains(&text) => {}
-        Some("compensate") if name == "on_failure" => {
-            let message = "`on_failure: compensate` is part of the language but this version does not run it yet";
-            report.add(path, node.place, message, "use `fail_fast` or `continue`");
-        }
         text => {
             let meant = text.and_then(|text| closest(text, words.iter().copied()));
             let help = meant.map_or(String::new(), |meant| format!("did you mean `{meant}`?"));
@@ -351,13 +241,24 @@ fn labels(node: &Node, path: &str, report: &mut Report) {
     }
 }
 
-fn number(node: &Node, path: &str, min: u64, max: u64, takes: &str, report: &mut Report) {
+fn number(node: &Node, path: &str, name: &str, min: u64, max: u64, takes: &str, report: &mut Report) {
     let number = match &node.content {
         Content::Number(number) => number.as_u64(),
         _ => None,
     };
     if !number.is_some_and(|number| (min..=max).contains(&number)) {
-        wrong(node, path, &format!("{takes} from {min} to {max}"), "", report);
+        wrong(node, path, &format!("{takes} from {min} to {max}"), mend(name), report);
+    }
+}
+
+/// What the values at the edge of a policy mean, for who is beyond it.
+fn mend(name: &str) -> &'static str {
+    match name {
+        "max_attempts" => "the first attempt counts: with 1 nothing is repeated",
+        "backoff_ms" => "0 repeats at once",
+        "backoff_multiplier" => "1 keeps the delay as it is",
+        "jitter" => "true adds up to a quarter to each delay",
+        _ => "",
     }
 }
 

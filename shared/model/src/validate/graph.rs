@@ -1,8 +1,12 @@
 //! The steps as a graph: ids, dependencies, cycles, and who is upstream of whom.
+//!
+//! Steps are counted over `steps` and then `finally`. No edge leads from one to the other: the steps of `finally`
+//! start when all others have ended.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Report;
+use super::step_set::StepSet;
 use crate::source::Node;
 use crate::suggestion::closest;
 
@@ -12,29 +16,32 @@ pub(super) struct Graph<'a> {
     /// The first step of each id.
     index: BTreeMap<&'a str, usize>,
     ids: Vec<Option<&'a str>>,
+    /// How many are in `steps`; those behind are in `finally`.
+    main: usize,
     /// What each step depends on and which element says so; no unknown steps, no step itself.
     dependencies: Vec<Vec<(usize, &'a Node)>>,
     /// For each step the set of steps that end before it starts; `None` in and behind a cycle.
-    upstream: Vec<Option<Box<[u64]>>>,
+    upstream: Vec<Option<StepSet>>,
 }
 
 impl<'a> Graph<'a> {
     /// Builds the graph and reports what is wrong with it.
-    pub(super) fn of(steps: &'a [Node], report: &mut Report) -> Self {
-        let ids: Vec<Option<&str>> = steps.iter().map(|step| step.get("id").and_then(Node::as_str)).collect();
-        let mut index = BTreeMap::new();
-        for (i, id) in ids.iter().enumerate() {
-            let Some(id) = *id else { continue };
-            if let Some(first) = index.get(id) {
-                let place = steps[i].get("id").map_or(steps[i].place, |node| node.place);
-                let message = format!("there is another step `{id}`: steps[{first}]");
-                report.add(format!("steps[{i}].id"), place, message, "give each step an id of its own");
+    pub(super) fn of(steps: &'a [Node], finally: &'a [Node], report: &mut Report) -> Self {
+        let all = || steps.iter().chain(finally);
+        let ids: Vec<Option<&str>> = all().map(|step| step.get("id").and_then(Node::as_str)).collect();
+        let (index, main) = (BTreeMap::new(), steps.len());
+        let mut graph = Self { index, ids, main, dependencies: Vec::new(), upstream: Vec::new() };
+        for (i, step) in all().enumerate() {
+            let Some(id) = graph.ids[i] else { continue };
+            if let Some(first) = graph.index.get(id) {
+                let place = step.get("id").map_or(step.place, |node| node.place);
+                let message = format!("there is another step `{id}`: {}", graph.path(*first));
+                report.add(format!("{}.id", graph.path(i)), place, message, "give each step an id of its own");
             } else {
-                index.insert(id, i);
+                graph.index.insert(id, i);
             }
         }
-        let mut graph = Self { index, ids, dependencies: Vec::new(), upstream: Vec::new() };
-        for (i, step) in steps.iter().enumerate() {
+        for (i, step) in all().enumerate() {
             let dependencies = graph.read_dependencies(i, step, report);
             graph.dependencies.push(dependencies);
         }
@@ -45,6 +52,19 @@ impl<'a> Graph<'a> {
     /// The step's place in the definition.
     pub(super) fn find(&self, id: &str) -> Option<usize> {
         self.index.get(id).copied()
+    }
+
+    /// Whether the step is one of `finally`.
+    pub(super) fn is_finally(&self, step: usize) -> bool {
+        step >= self.main
+    }
+
+    /// The step in the notation of problems.
+    pub(super) fn path(&self, step: usize) -> String {
+        match step.checked_sub(self.main) {
+            Some(step) => format!("finally[{step}]"),
+            None => format!("steps[{step}]"),
+        }
     }
 
     /// Help for who named a step that does not exist.
@@ -63,7 +83,11 @@ impl<'a> Graph<'a> {
 
     /// Whether `step` starts only after `other` has ended; true where a cycle leaves it open.
     pub(super) fn is_upstream(&self, other: usize, step: usize) -> bool {
-        self.upstream[step].as_ref().is_none_or(|set| set[other / 64] & (1 << (other % 64)) != 0)
+        match (self.is_finally(other), self.is_finally(step)) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => self.upstream[step].as_ref().is_none_or(|set| set.contains(other)),
+        }
     }
 
     fn read_dependencies(&self, i: usize, step: &'a Node, report: &mut Report) -> Vec<(usize, &'a Node)> {
@@ -71,13 +95,25 @@ impl<'a> Graph<'a> {
         let mut dependencies = Vec::with_capacity(elements.len());
         for (n, element) in elements.iter().enumerate() {
             let Some(id) = element.as_str() else { continue };
-            let path = format!("steps[{i}].depends_on[{n}]");
+            let path = format!("{}.depends_on[{n}]", self.path(i));
             if self.ids[i] == Some(id) {
                 report.add(path, element.place, format!("step `{id}` depends on itself"), "remove it");
-            } else if let Some(dependency) = self.find(id) {
-                dependencies.push((dependency, element));
-            } else {
+                continue;
+            }
+            let Some(dependency) = self.find(id) else {
                 report.add(path, element.place, format!("there is no step `{id}`"), self.suggest(id));
+                continue;
+            };
+            match (self.is_finally(i), self.is_finally(dependency)) {
+                (true, false) => {
+                    let message = format!("`{id}` is not in `finally`: it has ended before any of these steps starts");
+                    report.add(path, element.place, message, "remove it; what it gave can be read all the same");
+                }
+                (false, true) => {
+                    let message = format!("`{id}` is in `finally`: it starts when all of `steps` have ended");
+                    report.add(path, element.place, message, format!("remove it, or move `{id}` to `steps`"));
+                }
+                (true, true) | (false, false) => dependencies.push((dependency, element)),
             }
         }
         dependencies
@@ -85,7 +121,7 @@ impl<'a> Graph<'a> {
 
     /// Orders the steps (Kahn, "Topological sorting of large networks", CACM 5(11), 1962) and reports
     /// the cycles that are in the way.
-    fn order(&self, report: &mut Report) -> Vec<Option<Box<[u64]>>> {
+    fn order(&self, report: &mut Report) -> Vec<Option<StepSet>> {
         let count = self.ids.len();
         let mut dependents = vec![Vec::new(); count];
         let mut open: Vec<usize> = vec![0; count];
@@ -95,7 +131,7 @@ impl<'a> Graph<'a> {
                 dependents[*dependency].push(step);
             }
         }
-        let mut upstream: Vec<Option<Box<[u64]>>> = vec![None; count];
+        let mut upstream: Vec<Option<StepSet>> = vec![None; count];
         let mut done = vec![false; count];
         let mut ready: VecDeque<usize> = (0..count).filter(|step| open[*step] == 0).collect();
         loop {
@@ -124,13 +160,11 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn upstream_of(&self, step: usize, upstream: &[Option<Box<[u64]>>]) -> Option<Box<[u64]>> {
-        let mut set = vec![0_u64; self.ids.len().div_ceil(64)].into_boxed_slice();
+    fn upstream_of(&self, step: usize, upstream: &[Option<StepSet>]) -> Option<StepSet> {
+        let mut set = StepSet::empty(self.ids.len());
         for (dependency, _) in &self.dependencies[step] {
-            for (word, more) in set.iter_mut().zip(upstream[*dependency].as_deref()?) {
-                *word |= more;
-            }
-            set[dependency / 64] |= 1 << (dependency % 64);
+            set.add_all(upstream[*dependency].as_ref()?);
+            set.insert(*dependency);
         }
         Some(set)
     }
@@ -163,7 +197,7 @@ impl<'a> Graph<'a> {
         let message = format!("steps wait for each other: {} (each depends on the next)", names.join(" -> "));
         let edge = self.dependencies[ring[0]].iter().find(|(dependency, _)| *dependency == ring[1]);
         let (_, element) = edge.expect("each step of a cycle depends on the next");
-        let path = format!("steps[{}].depends_on", ring[0]);
+        let path = format!("{}.depends_on", self.path(ring[0]));
         report.add(path, element.place, message, "remove one of these dependencies");
     }
 }

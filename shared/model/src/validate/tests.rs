@@ -1,4 +1,9 @@
 use super::*;
+use crate::expression::Root;
+use crate::payload::Payload;
+
+mod failures;
+mod finally;
 
 /// What is wrong with `text`, one problem per line.
 fn check(text: &str, expected: &str) {
@@ -21,7 +26,8 @@ id: invoices
 name: Invoices
 version: 1.0.0
 description: Books all invoices of a day.
-on_failure: continue
+on_failure: compensate
+default_retry: {max_attempts: 5, jitter: false, strategy: linear}
 max_parallel: 10
 timeout_ms: 3600000
 default_step_timeout_ms: 60000
@@ -43,6 +49,21 @@ steps:
     input_map: {invoice: $.item, n: $.index, note: {literal: $5}}
     timeout_ms: 20000
     retry: {max_attempts: 4, backoff_ms: 500, backoff_multiplier: 2, max_backoff_ms: 30000, jitter: true, strategy: exponential, retry_on: [TIMEOUT, LOST]}
+    schedule_to_start_ms: 60000
+    schedule_to_close_ms: 120000
+    heartbeat_ms: 5000
+    fallback: {agent_id: billing-b, capability: billing-eu, retry: {max_attempts: 2}, timeout_ms: 10000}
+    compensate:
+      agent_id: unbook
+      capability: billing-eu
+      input_map: {ref: $.self.output.ref, of: $.item, n: $.index, list: '$.steps["get-list"].output', day: $.input.day}
+      timeout_ms: 30000
+      retry: {max_attempts: 10}
+  - id: pay
+    agent_id: bank
+    depends_on: [book]
+    irreversible: true
+    fallback: {static_value: {paid: false, note: $.not.a.path}}
   - id: total
     depends_on: [book]
     fan_in: {from: [book, get-list], aggregate: list}
@@ -52,6 +73,19 @@ steps:
     depends_on: [total]
     require: completed
     input_map: {rows: {path: $.steps.total.output, required: true}, cc: {path: $.input.cc, default: []}}
+finally:
+  - id: tell-ops
+    agent_id: chat
+    condition: $.outcome.status != "COMPLETED" || size($.steps["get-list"].output.items) == 0
+    input_map: {outcome: $.outcome, rows: $.steps.total.output}
+  - id: close
+    agent_id: chat
+    depends_on: [tell-ops]
+    require: completed
+    fan_out: {items: '$.steps["get-list"].output.items'}
+    input_map: [$.item, '$.steps["tell-ops"].output']
+    retry: {max_attempts: 1}
+    fallback: {skip: true}
 output_map: {rows: $.steps.total.output, state: $.steps.notify.status}
 "#;
 
@@ -60,11 +94,23 @@ fn a_definition_with_every_field_is_compiled() {
     let plan = definition(WHOLE).unwrap_or_else(|problems| panic!("{problems:?}"));
     let book = plan.find(&"book".parse().expect("a name")).expect("a step");
     let total = plan.find(&"total".parse().expect("a name")).expect("a step");
-    assert_eq!(plan.planned(book).dependents, [total]);
+    let find = |name: &str| plan.find(&name.parse().expect("a name")).expect("a step");
+    assert_eq!(plan.planned(book).dependents, [find("pay"), total]);
     assert_eq!(plan.planned(total).depends_on, [book]);
     assert!(plan.planned(book).condition.is_some() && plan.planned(book).input.is_some() && plan.output.is_some());
     assert!(matches!(&plan.planned(total).work, crate::plan::Work::FanIn { from, .. } if from.len() == 2));
     assert!(matches!(plan.planned(book).work, crate::plan::Work::FanOut { .. }));
+    let compensation = plan.planned(book).compensation.as_ref().expect("an input of its own");
+    let reads: Vec<String> = compensation.reads().iter().map(ToString::to_string).collect();
+    assert_eq!(reads, ["$.input", "$.item", "$.index", "$.steps[\"get-list\"].output", "$.self.output"]);
+    let value = plan.planned(find("pay")).fallback_value.as_ref().expect("a value");
+    assert_eq!(value, &Payload::from_value(&serde_json::json!({"paid": false, "note": "$.not.a.path"})));
+    let finally: Vec<&str> = plan.finally().map(|step| plan.step(step).id.as_str()).collect();
+    assert_eq!(finally, ["tell-ops", "close"]);
+    let (tell, close) = (find("tell-ops"), find("close"));
+    assert_eq!((&plan.planned(close).depends_on, &plan.planned(tell).dependents), (&vec![tell], &vec![close]));
+    assert!(plan.planned(tell).condition.as_ref().is_some_and(|condition| condition.reads().contains(&Root::Outcome)));
+    assert!(plan.is_finally(tell) && !plan.is_finally(book) && plan.planned(close).input.is_some());
 }
 
 #[test]
@@ -145,17 +191,13 @@ fn unknown_fields_get_the_name_that_was_probably_meant() {
 
 #[test]
 fn what_this_version_does_not_run_is_said_plainly() {
-    for field in ["approval", "wait", "workflow", "plan", "transform", "verify", "sensitive", "cost", "fallback"] {
+    for field in ["approval", "wait", "workflow", "plan", "transform", "verify", "sensitive", "cost"] {
         let problem = "is part of the language but this version does not run it yet; remove it";
         check_step(&format!("{field}: {{}}"), &format!("6:5 steps[1].{field}: `{field}` {problem}"));
     }
     check(
-        "id: w\nfinally: []\nbudget: 1\non_failure: compensate\nsteps: [{id: a, agent_id: x, heartbeat_ms: 5, compensate: {}}]",
-        "2:1 finally: `finally` is part of the language but this version does not run it yet; remove it
-         3:1 budget: `budget` is part of the language but this version does not run it yet; remove it
-         4:13 on_failure: `on_failure: compensate` is part of the language but this version does not run it yet; use `fail_fast` or `continue`
-         5:30 steps[0].heartbeat_ms: `heartbeat_ms` is part of the language but this version does not run it yet; remove it
-         5:47 steps[0].compensate: `compensate` is part of the language but this version does not run it yet; remove it",
+        "id: w\nbudget: 1\nsteps: [{id: a, agent_id: x}]",
+        "2:1 budget: `budget` is part of the language but this version does not run it yet; remove it",
     );
 }
 
@@ -182,11 +224,11 @@ fn fields_take_what_they_take() {
 #[test]
 fn retries_have_limits_and_reasons() {
     check_step(
-        "agent_id: a\nretry: {max_attempts: 0, backoff_multiplier: 0.5, backoff_ms: -1, jitter: 1, strategy: linea}",
-        "7:27 steps[1].retry.max_attempts: `max_attempts` is a whole number from 1 to 100, not 0
-         7:50 steps[1].retry.backoff_multiplier: `backoff_multiplier` is a number of at least 1, not 0.5
-         7:67 steps[1].retry.backoff_ms: `backoff_ms` is a whole number of milliseconds from 0 to 31622400000, not -1
-         7:79 steps[1].retry.jitter: `jitter` is true or false, not 1
+        "agent_id: a\nretry: {max_attempts: 0, backoff_multiplier: 0.5, backoff_ms: -1, jitter: 3, strategy: linea}",
+        "7:27 steps[1].retry.max_attempts: `max_attempts` is a whole number from 1 to 100, not 0; the first attempt counts: with 1 nothing is repeated
+         7:50 steps[1].retry.backoff_multiplier: `backoff_multiplier` is a number of at least 1, not 0.5; 1 keeps the delay as it is
+         7:67 steps[1].retry.backoff_ms: `backoff_ms` is a whole number of milliseconds from 0 to 31622400000, not -1; 0 repeats at once
+         7:79 steps[1].retry.jitter: `jitter` is true or false, not 3; true adds up to a quarter to each delay
          7:92 steps[1].retry.strategy: `strategy` is one of exponential, linear, fixed, not \"linea\"; did you mean `linear`?",
     );
     check_step(
@@ -266,11 +308,11 @@ fn items_exist_only_in_the_input_of_a_fan_out() {
 #[test]
 fn bad_paths_say_how_a_path_is_written() {
     check_step(
-        "agent_id: a\nfan_out: {items: items}\ninput_map: {a: $.steps.get-data.output, b: {c: '$5'}, d: $.self.output}",
+        "agent_id: a\nfan_out: {items: items}\ninput_map: {a: $.steps.get-data.output, b: {c: '$5'}, d: $.self.input}",
         "7:22 steps[1].fan_out.items: the path cannot be read at its column 1: a path starts with `$`
          8:20 steps[1].input_map.a: `$.steps.get-data.output`, column 12: a name with `-` takes brackets: [\"get-data\"] instead of .get-data
          8:52 steps[1].input_map.b.c: `$5`, column 2: `5` cannot be read; a path is `$` and then segments like .name, [\"name\"], [0], [*] or [?@.x == 1]; text that starts with `$` is written {literal: …}
-         8:62 steps[1].input_map.d: `$.self.output`, column 1: $.self is part of the language but this version does not know it yet; a path starts with $.input, $.context, $.item, $.index or $.steps.<step>.output (or .status, .error, .metrics)",
+         8:62 steps[1].input_map.d: `$.self.input`, column 7: a step has no `input`; it has .output, .status, .error or .metrics",
     );
 }
 

@@ -6,11 +6,12 @@ use axum::body::{Body, Bytes as AxumBytes};
 use axum::extract::Path;
 use axum::http::{HeaderMap as Headers, Response as AxumResponse};
 use axum::routing::{any, post};
+use millstream_model::error::ErrorCode;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::context::tests::context;
+use crate::context::tests::{context, heard_ms};
 
 #[tokio::test]
 async fn the_input_is_the_body_and_the_answer_the_output_both_unchanged() {
@@ -37,6 +38,8 @@ async fn a_request_says_which_run_it_is() {
         assert_eq!(seen[name], wanted, "{name}");
     }
     assert!(seen.get("tracestate").is_none());
+    let left: u64 = seen["millstream-timeout-ms"].as_str().expect("a header").parse().expect("a number");
+    assert!((1..=60_000).contains(&left), "{left}");
 }
 
 #[tokio::test]
@@ -66,6 +69,7 @@ async fn the_status_decides_the_code() {
         (407, ErrorCode::PermissionDenied),
         (408, ErrorCode::Timeout),
         (409, ErrorCode::ExternalServiceError),
+        (410, ErrorCode::InvalidInput),
         (413, ErrorCode::InvalidInput),
         (422, ErrorCode::InvalidInput),
         (425, ErrorCode::ExternalServiceError),
@@ -73,7 +77,7 @@ async fn the_status_decides_the_code() {
         (451, ErrorCode::PermissionDenied),
         (500, ErrorCode::ExternalServiceError),
         (503, ErrorCode::ExternalServiceError),
-        (504, ErrorCode::ExternalServiceError),
+        (504, ErrorCode::Timeout),
     ] {
         let error = call(server, &format!("/status/{status}"), json!({})).await.expect_err("a failure");
         assert_eq!(error.code, code, "{status}");
@@ -93,6 +97,7 @@ async fn a_failures_body_has_the_last_word() {
     );
     let details = error.details.expect("details");
     assert_eq!(details, json!({"status": 500, "retry_after": "7", "details": {"left": 0}}));
+    assert_eq!(error.trace.as_deref(), Some("at line 7"));
     let error = call(server, "/says/OUT_OF_PAPER", json!({})).await.expect_err("a failure");
     assert_eq!((error.code, error.message.as_str()), (ErrorCode::ExternalServiceError, "no more"));
     assert_eq!(error.details.expect("details")["code"], "OUT_OF_PAPER");
@@ -133,6 +138,39 @@ async fn a_connection_that_breaks_off_is_an_external_failure() {
     let server = server().await;
     let error = call(server, "/broken", json!({})).await.expect_err("a failure");
     assert_eq!(error.code, ErrorCode::ExternalServiceError);
+}
+
+#[tokio::test]
+async fn every_piece_of_an_answer_is_a_sign_of_life() {
+    let (pieces, answer) = mpsc::unbounded_channel::<Result<AxumBytes, std::io::Error>>();
+    let answer = Arc::new(std::sync::Mutex::new(Some(answer)));
+    let slow = any(move || {
+        let mut pieces = answer.lock().expect("one call at a time").take().expect("one call");
+        async move { Body::from_stream(futures::stream::poll_fn(move |cx| pieces.poll_recv(cx))) }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/", slow)).await });
+    let (agent, context) = (prepared(&json!({"url": url})), context(1));
+    let (watched, full) = (context.clone(), Duration::from_millis(context.timeout_ms()));
+    let call = tokio::spawn(async move { agent.call(&watched, input()).await });
+    let mut heard = vec![0];
+    for piece in ["[1", ", 2", "]"] {
+        // Signs of life are told apart by the millisecond.
+        while context.time_remaining() + Duration::from_millis(heard.last().expect("a moment") + 2) > full {
+            tokio::task::yield_now().await;
+        }
+        pieces.send(Ok(AxumBytes::from(piece))).expect("the server listens");
+        let next = async {
+            while heard_ms(&context) <= *heard.last().expect("a moment") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), next).await.expect("a sign of life");
+        heard.push(heard_ms(&context));
+    }
+    drop(pieces);
+    assert_eq!(call.await.expect("no panic").expect("an answer").get(), "[1, 2]");
 }
 
 #[tokio::test]
@@ -229,7 +267,7 @@ async fn headers(headers: Headers) -> String {
 }
 
 async fn says(Path(code): Path<String>) -> AxumResponse<Body> {
-    let body = json!({"error": {"code": code, "message": "no more", "retryable": false, "details": {"left": 0}}});
+    let body = json!({"error": {"code": code, "message": "no more", "retryable": false, "details": {"left": 0}, "trace": "at line 7"}});
     let mut answer = answer(500, "", Body::from(body.to_string()));
     answer.headers_mut().insert("retry-after", "7".parse().expect("a header"));
     answer

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use millstream_model::error::ErrorCode;
+
 use super::*;
-use crate::context::tests::context;
+use crate::context::tests::{context, heard_ms};
 
 #[tokio::test]
 async fn stdin_is_the_input_and_stdout_the_output() {
@@ -29,12 +31,71 @@ async fn an_exit_code_is_a_failure_with_the_end_of_stderr() {
     let details = error.details.expect("details");
     let stderr = details["stderr"].as_str().expect("a text");
     assert!(stderr.ends_with("the reason\n") && stderr.len() <= STDERR_KEPT, "{stderr}");
+    assert_eq!(details["exit_code"], 3);
 }
 
 #[tokio::test]
 async fn a_signal_is_named() {
     let error = run("kill -9 $$").await.expect_err("a failure");
     assert_eq!((error.code, error.message.as_str()), (ErrorCode::InternalError, "`sh` was killed by signal 9"));
+    assert_eq!(error.details.expect("details")["signal"], 9);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_may_say_why() {
+    let error =
+        run(r#"echo '{"error": {"code": "RATE_LIMITED", "message": "slow down", "retryable": false}}'; exit 1"#)
+            .await
+            .expect_err("a failure");
+    assert_eq!(
+        (error.code, error.message.as_str(), error.retryable),
+        (ErrorCode::RateLimited, "slow down", Some(false))
+    );
+    assert_eq!(error.details.expect("details")["exit_code"], 1);
+}
+
+#[tokio::test]
+async fn a_python_traceback_is_kept_and_names_the_failure() {
+    let script = "printf 'Traceback (most recent call last):\\n  File \"a.py\", line 1\\nValueError: no such month\\n' >&2; exit 1";
+    let error = run(script).await.expect_err("a failure");
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (ErrorCode::InvalidInput, "`sh` exited with code 1: ValueError: no such month")
+    );
+    assert!(error.trace.is_some_and(|trace| trace.starts_with("Traceback") && trace.contains("a.py")));
+}
+
+#[tokio::test]
+async fn the_end_of_stderr_begins_with_a_whole_character() {
+    let error = run("yes é | head -c 20001 | tr -d '\\n' >&2; exit 1").await.expect_err("a failure");
+    let details = error.details.expect("details");
+    let stderr = details["stderr"].as_str().expect("a text");
+    assert!(stderr.starts_with('é'), "{}", &stderr[..8]);
+}
+
+#[tokio::test]
+async fn what_a_program_writes_is_a_sign_of_life_on_either_pipe() {
+    for pipe in ["1", "2"] {
+        let context = context(1);
+        let watched = context.clone();
+        let script = format!("sleep 0.05; echo 7 >&{pipe}; read -r _; sleep 1000");
+        let call = tokio::spawn(async move { sh(&script).call(&watched, input()).await });
+        let heard = async {
+            while heard_ms(&context) == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.expect("a sign of life");
+        assert!(heard_ms(&context) >= 50);
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_may_not_be_executed_is_a_matter_of_permission() {
+    let agent = prepared(&json!({"argv": ["/etc/passwd"]}));
+    let error = agent.call(&context(1), input()).await.expect_err("a failure");
+    assert_eq!(error.code, ErrorCode::PermissionDenied);
 }
 
 #[tokio::test]
@@ -75,6 +136,7 @@ async fn a_program_sees_its_run_and_nothing_else_of_the_worker() {
             "MILLSTREAM_IDEMPOTENCY_KEY",
             "MILLSTREAM_ITEM",
             "MILLSTREAM_STEP_ID",
+            "MILLSTREAM_TIMEOUT_MS",
             "MODE",
             "TRACEPARENT",
         ]

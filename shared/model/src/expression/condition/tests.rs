@@ -203,7 +203,7 @@ fn mistakes_in_paths_keep_their_column() {
     refuses(
         "true && $.inputs.a == 1",
         "9: there is no $.inputs; a path starts with $.input, $.context, $.item, $.index \
-             or $.steps.<step>.output (or .status, .error, .metrics)",
+             or $.steps.<step>.output (or .status, .error, .metrics), in a compensation also with $.self.output, in `finally` with $.outcome",
     );
     refuses(
         "'é' == 'é' && $.steps.get-data.output == 1",

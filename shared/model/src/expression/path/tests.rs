@@ -77,6 +77,21 @@ fn filters_may_read_other_roots() {
 }
 
 #[test]
+fn a_compensation_reads_its_own_step_and_finally_the_outcome() {
+    let mut scope = scope();
+    scope.insert(Root::Own(Field::Output), raw(r#"{"ref":"r-7","n":3}"#));
+    scope.insert(Root::Outcome, raw(r#"{"status":"FAILED","failed":["a","b"]}"#));
+    let evaluate = |text: &str| Path::parse(text).unwrap_or_else(|error| panic!("{error}")).evaluate(&scope);
+    assert_eq!(evaluate("$.self.output.ref"), Ok(json!("r-7")));
+    assert_eq!(evaluate("$['self']['output']['n']"), Ok(json!(3)));
+    assert_eq!(evaluate("$.self.error"), Ok(json!(null)));
+    assert_eq!(evaluate("$.outcome.failed[1]"), Ok(json!("b")));
+    assert_eq!(evaluate("$.outcome.failed[*]"), Ok(json!(["a", "b"])));
+    assert_eq!(evaluate("$.steps[\"get-data\"].output[?@.n == $.self.output.n].k"), Ok(json!(["x"])));
+    assert_eq!(evaluate("$.steps[\"get-data\"].output[?$.outcome.status == 'FAILED'].n"), Ok(json!([1, 2, 3])));
+}
+
+#[test]
 fn text_is_passed_on_as_it_is() {
     assert_eq!(text_of("$.item"), "[ 1.0 ,null]");
     assert_eq!(text_of("$.item[0]"), "1.0");
@@ -118,16 +133,14 @@ fn deep_values_are_walked_without_recursion() {
 
 #[test]
 fn a_path_starts_at_a_root() {
-    let starts = "a path starts with $.input, $.context, $.item, $.index or $.steps.<step>.output (or .status, .error, .metrics)";
+    let starts = "a path starts with $.input, $.context, $.item, $.index or $.steps.<step>.output (or .status, .error, .metrics), in a compensation also with $.self.output, in `finally` with $.outcome";
     assert_eq!(refusal("$"), format!("1: {starts}"));
     assert_eq!(refusal("$.*"), format!("1: {starts}"));
     assert_eq!(refusal("$..input"), format!("1: {starts}"));
     assert_eq!(refusal("$['input','context']"), format!("1: {starts}"));
     assert_eq!(refusal("$.inputs"), format!("1: there is no $.inputs; {starts}"));
-    assert_eq!(
-        refusal("$.outcome"),
-        format!("1: $.outcome is part of the language but this version does not know it yet; {starts}")
-    );
+    assert_eq!(refusal("$.self"), "7: after $.self comes .output, .status, .error or .metrics");
+    assert_eq!(refusal("$.self.input"), "7: a step has no `input`; it has .output, .status, .error or .metrics");
     assert_eq!(refusal("$.steps"), "1: $.steps needs the name of one step and .output, .status, .error or .metrics");
     assert_eq!(refusal("$.steps.*"), "1: $.steps needs the name of one step and .output, .status, .error or .metrics");
     assert_eq!(refusal("$.steps.a"), "10: after the step's name comes .output, .status, .error or .metrics");

@@ -1,4 +1,4 @@
-//! The owner's decisions, without NATS: what it emits and when, when it stops, what it has reissued.
+//! The fold's side of the owner: what it emits and when, when it stops, what it has reissued.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,26 +7,23 @@ use millstream_coordinator::owner::clock::Mono;
 use millstream_coordinator::owner::machine::{Folded, Machine, Message, Stop};
 use millstream_engine::{Effect, Ignored, Outcome};
 use millstream_model::batch::{BatchBuilder, encode_entry};
-use millstream_model::entry::{
-    CancelRequested, ClaimHeld, Defaults, Entry, Epoch, ResolvedAgent, Run, Submitted, TaskSucceeded, Unrenderable,
-};
-use millstream_model::hash::ContentHash;
-use millstream_model::ids::{Capability, ExecutionId, Namespace, NodeId};
+use millstream_model::entry::{ClaimHeld, Entry, Unpublishable, Unrenderable};
+use millstream_model::error::{ErrorCode, StepError};
+use millstream_model::ids::Namespace;
 use millstream_model::names::JournalSubject;
-use millstream_model::payload::Payload;
-use millstream_model::task::TaskKey;
 use millstream_model::time::Timestamp;
 use millstream_model::token::Secret;
-use millstream_model::validate;
+
+use super::fixture::{CHAIN, cancel_requested, epoch, id, key, plan, pool, submitted, succeeded};
 
 #[test]
 fn nothing_is_emitted_before_the_own_epoch_and_everything_after_it() {
     let mut journal = Journal::new("me", 3);
-    assert!(journal.fold(submitted()).effects.is_empty());
+    assert!(journal.fold(submitted(1, CHAIN)).effects.is_empty());
     assert!(journal.fold(epoch("other", 2)).effects.is_empty());
     let folded = journal.fold(epoch("me", 3));
     assert!(folded.took_over && folded.effects.is_empty());
-    let folded = journal.fold_result(succeeded("a"));
+    let folded = journal.fold_result(succeeded(1, "a"));
     assert!(matches!(folded.effects[..], [Effect::Publish(task)] if task.attempt == 1), "{:?}", folded.effects);
 }
 
@@ -44,14 +41,14 @@ fn a_gap_in_the_journal_stops_the_owner() {
     let mut journal = Journal::new("me", 1);
     journal.fold(epoch("me", 1));
     journal.sequence += 1;
-    let stop = journal.try_fold(submitted()).expect_err("a message is missing");
+    let stop = journal.try_fold(submitted(1, CHAIN)).expect_err("a message is missing");
     assert_eq!(stop, Stop::Gap { last: 1, found: 3 });
 }
 
 #[test]
 fn what_was_owed_at_the_epoch_is_reissued_after_it_was_absent_twice() {
     let mut journal = Journal::new("me", 2);
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     assert!(journal.fold(epoch("me", 2)).scan, "the take-over looks for its tasks");
     for round in 1..=2 {
         let marker = journal.machine.scanned(&[]).appends;
@@ -74,9 +71,9 @@ fn what_was_owed_at_the_epoch_is_reissued_after_it_was_absent_twice() {
 #[test]
 fn a_task_that_is_in_the_queue_is_not_reissued() {
     let mut journal = Journal::new("me", 2);
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     journal.fold(epoch("me", 2));
-    let marker = journal.machine.scanned(&[key("a")]).appends;
+    let marker = journal.machine.scanned(&[key(1, "a")]).appends;
     assert!(journal.fold(marker[0].clone()).appends.is_empty());
     journal.now = journal.now.plus_millis(2_000);
     assert!(!journal.machine.tick(journal.now, |_| false).scan);
@@ -85,10 +82,10 @@ fn a_task_that_is_in_the_queue_is_not_reissued() {
 #[test]
 fn a_result_that_was_stored_before_the_marker_clears_its_task() {
     let mut journal = Journal::new("me", 2);
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     journal.fold(epoch("me", 2));
     let marker = journal.machine.scanned(&[]).appends;
-    journal.fold_result(succeeded("a"));
+    journal.fold_result(succeeded(1, "a"));
     assert!(journal.fold(marker[0].clone()).appends.is_empty());
     journal.now = journal.now.plus_millis(2_000);
     assert!(!journal.machine.tick(journal.now, |_| false).scan);
@@ -98,7 +95,7 @@ fn a_result_that_was_stored_before_the_marker_clears_its_task() {
 fn alarms_go_off_once_and_only_after_the_first_marker() {
     let mut journal = Journal::new("me", 1);
     journal.fold(epoch("me", 1));
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     journal.now = journal.now.plus_millis(3_600_000);
     assert!(journal.machine.tick(journal.now, |_| false).appends.is_empty(), "the wheel is silent until a marker");
     let marker = journal.machine.scanned(&[]).appends;
@@ -117,12 +114,12 @@ fn after_a_disconnection_alarms_wait_for_a_marker_and_for_redeliveries() {
     journal.fold(epoch("me", 1));
     let marker = journal.machine.scanned(&[]).appends;
     journal.fold(marker[0].clone());
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     journal.machine.disconnected();
     journal.now = journal.now.plus_millis(4_000_000);
     assert!(!fires(&mut journal));
-    journal.machine.reconnected();
-    let marker = journal.machine.scanned(&[key("a")]).appends;
+    journal.machine.look();
+    let marker = journal.machine.scanned(&[key(1, "a")]).appends;
     journal.sequence += 1;
     let message = journal.message(JournalSubject::Control, marker[0].clone());
     let late = Message { time: Timestamp::from_millis(4_500_000), ..message };
@@ -146,7 +143,7 @@ fn garbage_on_a_result_subject_is_counted_and_on_control_it_halts() {
 
     let mut batch = BatchBuilder::new(&Namespace::default(), 4_096);
     batch.push(br#"{"invented":{}}"#);
-    batch.push(&encode_entry(&succeeded("a")));
+    batch.push(&encode_entry(&succeeded(1, "a")));
     let bytes = batch.finish();
     let message = Message::decode(3, Timestamp::default(), Some(JournalSubject::Result(pool())), &bytes);
     assert_eq!(message.expect("one entry spoils only itself").entries.iter().flatten().count(), 1);
@@ -156,10 +153,10 @@ fn garbage_on_a_result_subject_is_counted_and_on_control_it_halts() {
 #[test]
 fn a_cancel_that_the_owner_before_may_not_have_told_is_told_again() {
     let mut journal = Journal::new("me", 3);
-    journal.fold(submitted());
-    journal.fold(Entry::CancelRequested(CancelRequested { execution: id(), reason: None }));
+    journal.fold(submitted(1, CHAIN));
+    journal.fold(cancel_requested(1));
     let folded = journal.fold(epoch("me", 3));
-    assert_eq!(folded.effects, [Effect::Cancel(id())]);
+    assert!(matches!(folded.effects[..], [Effect::Cancel { execution, .. }] if execution == id(1)));
 }
 
 #[test]
@@ -167,7 +164,7 @@ fn a_worker_cannot_make_the_owner_look_for_a_definition() {
     let mut journal = Journal::new("me", 1);
     journal.fold(epoch("me", 1));
     journal.sequence += 1;
-    let message = journal.message(JournalSubject::Result(pool()), submitted());
+    let message = journal.message(JournalSubject::Result(pool()), submitted(1, CHAIN));
     assert_eq!(journal.machine.wants(&message), []);
     let folded = journal.machine.fold(message, journal.now).expect("only ignored");
     assert_eq!(folded.outcomes, [Outcome::Ignored(Ignored::Forbidden)]);
@@ -179,7 +176,7 @@ fn a_task_that_waits_for_room_in_its_queue_is_not_missing() {
     journal.fold(epoch("me", 1));
     let marker = journal.machine.scanned(&[]).appends;
     journal.fold(marker[0].clone());
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     journal.now = journal.now.plus_millis(40_000);
     assert!(!journal.machine.tick(journal.now, |_| true).scan);
     journal.now = journal.now.plus_millis(40_000);
@@ -190,10 +187,15 @@ fn a_task_that_waits_for_room_in_its_queue_is_not_missing() {
 fn what_could_not_be_appended_is_owed_again() {
     let mut journal = Journal::new("me", 1);
     journal.fold(epoch("me", 1));
-    journal.fold(submitted());
-    let lost = Entry::Unrenderable(Unrenderable { task: key("a"), reason: String::new() });
-    let owed = journal.machine.not_appended(&[lost], journal.now);
-    assert!(matches!(owed[..], [Effect::Publish(_)]), "{owed:?}");
+    journal.fold(submitted(1, CHAIN));
+    let error = StepError::new(ErrorCode::PermissionDenied, "refused");
+    for lost in [
+        Entry::Unrenderable(Unrenderable { task: key(1, "a"), reason: String::new() }),
+        Entry::Unpublishable(Unpublishable { task: key(1, "a"), error }),
+    ] {
+        let owed = journal.machine.not_appended(&[lost], journal.now);
+        assert!(matches!(owed[..], [Effect::Publish(_)]), "{owed:?}");
+    }
 }
 
 #[test]
@@ -202,12 +204,12 @@ fn an_attempt_whose_holder_is_gone_is_given_up_before_its_time() {
     journal.fold(epoch("me", 1));
     let marker = journal.machine.scanned(&[]).appends;
     journal.fold(marker[0].clone());
-    journal.fold(submitted());
+    journal.fold(submitted(1, CHAIN));
     assert!(!journal.machine.tick(journal.now, |_| false).presences, "nobody is waited for");
     let held = ClaimHeld {
-        task: key("a"),
+        task: key(1, "a"),
         ordinal: 2,
-        token: Secret::new([1; 16]).token(&key("a").step, None, 0, 1),
+        token: Secret::new([1; 16]).token(&key(1, "a").step, None, 0, 1),
         claimant: "holder".parse().expect("a name"),
         claimed_at: Timestamp::default(),
     };
@@ -222,6 +224,8 @@ fn an_attempt_whose_holder_is_gone_is_given_up_before_its_time() {
     let given_up = journal.machine.present(&BTreeSet::new(), journal.now).appends;
     assert!(matches!(given_up[..], [Entry::ClaimAbandoned(_)]), "{given_up:?}");
     journal.fold(given_up[0].clone());
+    assert!(!journal.machine.tick(journal.now, |_| false).presences);
+    assert_eq!(journal.machine.in_mind(), 0, "who was missing is forgotten with the attempt");
     assert!(!journal.machine.tick(journal.now.plus_millis(5_000), |_| false).presences);
 }
 
@@ -245,7 +249,7 @@ impl Journal {
         self.sequence += 1;
         let message = self.message(JournalSubject::Control, entry);
         for _ in self.machine.wants(&message) {
-            self.machine.install(Arc::new(plan()));
+            self.machine.install(Arc::new(plan(CHAIN)));
         }
         self.machine.fold(message, self.now)
     }
@@ -266,56 +270,4 @@ impl Journal {
 
 fn fires(journal: &mut Journal) -> bool {
     journal.machine.tick(journal.now, |_| false).appends.iter().any(|e| matches!(e, Entry::TimerFired(_)))
-}
-
-fn plan() -> millstream_model::plan::Plan {
-    validate::definition("{id: w, steps: [{id: a, agent_id: x}, {id: b, agent_id: x, depends_on: [a]}]}")
-        .expect("a definition")
-}
-
-fn submitted() -> Entry {
-    let plan = plan();
-    let manifest = ContentHash::of(b"manifest");
-    Entry::Submitted(Box::new(Submitted {
-        execution: id(),
-        ns: Namespace::default(),
-        workflow: plan.definition.id.clone(),
-        definition: plan.hash,
-        input: Payload::null(),
-        context: None,
-        labels: Default::default(),
-        idempotency: None,
-        secret: Secret::new([1; 16]),
-        agents: vec![ResolvedAgent { agent: "x".parse().expect("a name"), capability: pool(), manifest }],
-        routes: vec![Some(0), Some(0)],
-        defaults: Defaults::default(),
-        expr_rev: 1,
-        trace: None,
-    }))
-}
-
-fn epoch(node: &str, epoch: u64) -> Entry {
-    let node: NodeId = node.parse().expect("a name");
-    Entry::Epoch(Epoch { node, epoch, fold_rev: 1 })
-}
-
-fn succeeded(step: &str) -> Entry {
-    let task = key(step);
-    let token = Secret::new([1; 16]).token(&task.step, None, 0, 1);
-    let at = Timestamp::default();
-    let worker = "w".parse().expect("a name");
-    let run = Run { ordinal: 1, token, worker, started_at: at, ended_at: at, span: None };
-    Entry::TaskSucceeded(TaskSucceeded { task, run, output: Payload::null(), metrics: None })
-}
-
-fn key(step: &str) -> TaskKey {
-    TaskKey { execution: id(), step: step.parse().expect("a name"), item: None, activation: 0, attempt: 1 }
-}
-
-fn pool() -> Capability {
-    "pool".parse().expect("a name")
-}
-
-fn id() -> ExecutionId {
-    "0193a5a0-0000-7000-8000-000000000003".parse().expect("an id")
 }

@@ -1,7 +1,14 @@
 //! Bytes of the journal that every later build must read, and write, as they are here.
 //!
 //! `entries/<kind>.json` is a journal message with entries of one kind, with and without their
-//! optional fields. Nobody edits these files; a new field gets new files beside them.
+//! optional fields. Nobody edits these files; a new field gets new files beside them,
+//! `<kind>.<what is in it>.json`.
+//!
+//! Whole journals, and what the fold makes of them, are in [`journals`].
+
+mod journals;
+#[path = "../restarts/scenario/scenario.rs"]
+mod scenario;
 
 use std::path::PathBuf;
 
@@ -18,7 +25,8 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         .collect();
     paths.sort();
     let read = |path: PathBuf| {
-        let kind = path.file_stem().and_then(|stem| stem.to_str()).expect("a plain name").to_owned();
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a plain name");
+        let kind = name.split('.').next().expect("a name has a first part").to_owned();
         (kind, std::fs::read(&path).expect("a readable file"))
     };
     paths.into_iter().map(read).collect()

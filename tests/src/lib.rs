@@ -6,6 +6,7 @@
 //! - where things are: [`workspace`], [`binaries`], [`temp_dir`]
 //! - what runs: [`nats`], [`process`], [`cluster`]
 //! - what is asked and seen: [`api`], [`sse`], [`witness`], [`collector`], [`wait`]
+//! - what is simulated: [`simulation`]
 
 pub mod api;
 pub mod binaries;
@@ -13,6 +14,8 @@ pub mod cluster;
 pub mod collector;
 pub mod nats;
 pub mod process;
+#[path = "../sim/simulation.rs"]
+pub mod simulation;
 pub mod sse;
 pub mod temp_dir;
 pub mod wait;

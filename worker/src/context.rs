@@ -57,8 +57,7 @@ impl Context {
         now: Timestamp,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let left_ms = task.deadline.map_or(u64::MAX, |deadline| deadline.millis_since(now));
-        let stops_at = Instant::now() + Duration::from_millis(task.timeout_ms.min(left_ms));
+        let stops_at = Instant::now() + Duration::from_millis(task.time_ms(now));
         Self { task, attempt, trace, stops_at, pulse }
     }
 

@@ -187,21 +187,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_breaks_is_taken_up_where_it_broke() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/executions/{id}/events", get(events));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await });
-
-        let api = ServerApi::new(&format!("http://{address}")).expect("an address");
-        let mut following = api.follow("x", None);
-        let mut kinds = Vec::new();
-        while let Some(notice) = following.next().await.expect("a notice") {
-            if let Notice::Event(event) = notice {
-                kinds.push(event.kind.as_str());
-            }
-        }
+        let kinds = followed(get(events)).await;
         assert_eq!(kinds, ["workflow.started", "workflow.planned", "workflow.completed"]);
-        server.abort();
     }
 
     /// An execution that failed and was resumed, in one stream.
@@ -214,11 +201,23 @@ mod tests {
 
     #[tokio::test]
     async fn an_end_that_others_follow_is_not_the_end() {
+        let kinds = followed(get(resumed)).await;
+        assert_eq!(kinds, ["workflow.started", "workflow.failed", "workflow.resumed", "workflow.completed"]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_was_never_there_is_not_waited_for() {
+        let api = ServerApi::new("http://127.0.0.1:1").expect("an address");
+        let error = api.follow("x", None).next().await.expect_err("nobody listens");
+        assert!(error.to_string().contains("millstream dev"), "{error}");
+    }
+
+    /// What somebody hears who follows an execution of a server that answers like this.
+    async fn followed(answer: axum::routing::MethodRouter) -> Vec<&'static str> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/executions/{id}/events", get(resumed));
+        let router = Router::new().route("/executions/{id}/events", answer);
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-
         let api = ServerApi::new(&format!("http://{address}")).expect("an address");
         let mut following = api.follow("x", None);
         let mut kinds = Vec::new();
@@ -227,14 +226,7 @@ mod tests {
                 kinds.push(event.kind.as_str());
             }
         }
-        assert_eq!(kinds, ["workflow.started", "workflow.failed", "workflow.resumed", "workflow.completed"]);
         server.abort();
-    }
-
-    #[tokio::test]
-    async fn a_server_that_was_never_there_is_not_waited_for() {
-        let api = ServerApi::new("http://127.0.0.1:1").expect("an address");
-        let error = api.follow("x", None).next().await.expect_err("nobody listens");
-        assert!(error.to_string().contains("millstream dev"), "{error}");
+        kinds
     }
 }

@@ -82,6 +82,13 @@ impl Task {
         ordinal(self.key.attempt, delivered, self.max_attempts)
     }
 
+    /// How long a run that starts at `start` may take, in milliseconds: what waited in the queue has less time left
+    /// until its deadline than when it was published.
+    pub fn time_ms(&self, start: Timestamp) -> u64 {
+        let left_ms = self.deadline.map_or(u64::MAX, |deadline| deadline.millis_since(start));
+        self.timeout_ms.min(left_ms)
+    }
+
     /// Whether a run of this ordinal must hold the claim before it starts: every run but the
     /// first of a step that permits more.
     pub fn needs_claim(&self, ordinal: u32) -> bool {

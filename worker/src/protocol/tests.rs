@@ -268,6 +268,15 @@ fn a_result_that_no_message_can_hold_becomes_a_failure() {
 }
 
 #[test]
+fn a_run_has_no_more_time_than_is_left_until_its_deadline() {
+    let bounded = task(&json!({"timeout_ms": 3_000, "deadline": 10_000_000}));
+    let taken = [1_000, 8_000, 9_999, 20_000].map(|start| bounded.time_ms(Timestamp::from_millis(start)));
+    assert_eq!(taken, [3_000, 2_000, 1, 0]);
+    let free = task(&json!({"timeout_ms": 3_000, "deadline": null}));
+    assert_eq!(free.time_ms(Timestamp::from_millis(20_000)), 3_000);
+}
+
+#[test]
 fn a_result_returns_the_token_and_the_key_it_was_given() {
     let task = task(&json!({}));
     let worker = "w1".parse().expect("a name");

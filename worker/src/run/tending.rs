@@ -85,9 +85,7 @@ impl<'a> Tending<'a> {
     /// A run starts: its clocks run, and its span has an id.
     pub(crate) fn start(&mut self, started_at: Timestamp) -> Context {
         self.started_at = started_at;
-        // What waited in the queue has less time left than when it was published.
-        let left_ms = self.task.deadline.map_or(u64::MAX, |deadline| deadline.millis_since(started_at));
-        self.clocks.start(self.now_ms(), self.task.timeout_ms.min(left_ms));
+        self.clocks.start(self.now_ms(), self.task.time_ms(started_at));
         self.span = self.trace.filter(|parent| parent.sampled && spans::enabled()).map(|_| spans::new_id());
         let trace = match (self.trace, self.span) {
             (Some(parent), Some(span)) => Some(TraceParent { span, ..parent }),

@@ -405,3 +405,29 @@ fn an_evaluation_of_the_round_before_decides_nothing_in_this_one() {
          c QUEUED",
     );
 }
+
+#[test]
+fn items_that_failed_before_the_resume_leave_the_execution_partial() {
+    check(
+        "
+  - {id: many, agent_id: x, fan_out: {items: $.input, on_item_failure: continue}, retry: {max_attempts: 1}}
+  - {id: bad, agent_id: x, depends_on: [many], retry: {max_attempts: 1}}
+",
+        "submit [1, 2]
+         ok many[0] #1 10
+         fail many[1] #1 INTERNAL_ERROR no
+         fail bad #1 INTERNAL_ERROR no
+         resume
+         ok bad #1 round=1 3",
+        "1 publish many[0] #1
+         1 publish many[1] #1
+         3 publish bad #1
+         4 end FAILED
+         5 publish bad #1 round 1
+         6 end COMPLETED
+         --
+         COMPLETED partial 3
+         many COMPLETED [10,null]
+         bad COMPLETED 3",
+    );
+}

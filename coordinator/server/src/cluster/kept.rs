@@ -177,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_no_value_could_hold_is_too_large() {
+        let part = |size: usize| Some(Payload::stored(PayloadRef { size: size as u64, ..PayloadRef::to("1") }));
+        let list = |parts: Vec<Option<Payload>>| KeptOutput::Items(Arc::new(parts));
+        assert_eq!(too_large(&list(vec![part(RESULT_MAX / 2), part(RESULT_MAX / 2), None])), Some(RESULT_MAX + 9));
+        assert_eq!(too_large(&list(vec![part(RESULT_MAX / 2), None])), None);
+    }
+
+    #[test]
     fn a_list_is_one_value_with_null_where_nothing_came() {
         let parts = vec![Some(Payload::from_value(&json!({"n": 1}))), None, Some(Payload::null())];
         let placed = place(vec![(id("a"), KeptOutput::Items(Arc::new(parts)))], 1_000);

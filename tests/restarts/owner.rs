@@ -1,23 +1,24 @@
 //! An owner without its IO: it reads a journal, and what it wants to do is written down.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_coordinator::owner::clock::Mono;
 use millstream_coordinator::owner::command::Command;
 use millstream_coordinator::owner::core::{Core, Ownership};
+use millstream_coordinator::owner::keeper::Keeping;
 use millstream_coordinator::owner::machine;
-use millstream_engine::{Partition, TaskRef};
+use millstream_engine::{Partition, TaskRef, Want};
 use millstream_model::batch::Batch;
 use millstream_model::entry::Entry;
 use millstream_model::names::Names;
 use millstream_model::payload::PayloadRef;
 use millstream_model::plan::Plan;
 use millstream_model::task::TaskKey;
-use serde_json::value::RawValue;
+use millstream_model::transcript::Transcribed;
 
 use crate::scenario::journal::Message;
+use crate::scenario::refold::refolded;
 use crate::scenario::stage::Played;
 
 /// Nothing here takes time, so that no alarm and no repetition of the owner comes in between.
@@ -26,7 +27,7 @@ const NOW: Mono = Mono(0);
 pub struct Owner<'a> {
     core: Core,
     plans: &'a [Arc<Plan>],
-    values: &'a BTreeMap<PayloadRef, Arc<RawValue>>,
+    played: &'a Played,
     /// The batch that takes the partition.
     pub epoch: Bytes,
 }
@@ -34,12 +35,21 @@ pub struct Owner<'a> {
 impl<'a> Owner<'a> {
     pub fn new(node: &str, epoch: u64, plans: &'a [Arc<Plan>], played: &'a Played) -> Self {
         let node = node.parse().expect("a name");
-        let mut core = Core::new(Ownership { node, epoch, batch_size_max: 512 * 1024, connection: Some(1) });
+        let ownership = Ownership {
+            node,
+            epoch,
+            id_prefix: "owner".to_owned(),
+            batch_size_max: 512 * 1024,
+            connection: Some(1),
+            fold_rev: played.fold_rev,
+            keeping: Keeping::default(),
+        };
+        let mut core = Core::new(ownership, None);
         let Some(Command::Append { id, batch }) = core.next_command(NOW) else {
             panic!("an owner begins with its epoch");
         };
         core.appended(&id, Ok(()), NOW);
-        Self { core, plans, values: &played.values, epoch: batch }
+        Self { core, plans, played, epoch: batch }
     }
 
     pub fn partition(&self) -> &Partition {
@@ -51,12 +61,26 @@ impl<'a> Owner<'a> {
         let subject = Names::default().parse_journal(&message.subject);
         let decoded = machine::Message::decode(sequence, message.time, subject, &message.payload);
         let decoded = decoded.expect("coordinators write what they can read");
-        for hash in self.core.wants(&decoded) {
-            let plan = self.plans.iter().find(|plan| plan.hash == hash).expect("the scenario has the definition");
-            self.core.install(plan.clone());
+        for want in self.core.wants(&decoded) {
+            self.bring(want);
         }
         self.core.message(decoded, None, NOW).expect("no reason to stop");
         self.deeds()
+    }
+
+    fn bring(&mut self, want: Want) {
+        match want {
+            Want::Definition(hash) => {
+                let plan = self.plans.iter().find(|plan| plan.hash == hash).expect("the scenario has the definition");
+                self.core.install(plan.clone());
+            }
+            Want::Transcript(_, reference) => {
+                let compressed = &self.played.transcripts[&reference];
+                let transcript = Transcribed::read(compressed).expect("a transcript").to_transcript();
+                self.core.recall(refolded(compressed, self.plans), transcript);
+            }
+            Want::Parked(..) => unreachable!("no time passes, so nothing is parked"),
+        }
     }
 
     /// Performs what can be performed here and writes down the rest.
@@ -72,7 +96,7 @@ impl<'a> Owner<'a> {
                     deeds.push(format!("publish to {capability}: {}", String::from_utf8_lossy(&message)));
                 }
                 Command::Fetch(wanted) => {
-                    let found = wanted.references.iter().map(|at| (*at, self.values[at].clone())).collect();
+                    let found = wanted.references.iter().map(|at| (*at, self.played.values[at].clone())).collect();
                     self.core.fetched(&wanted, found, Ok(()), NOW);
                 }
                 Command::Store { job, text } => self.core.stored(job, Ok(PayloadRef::to(text.get())), NOW),
@@ -82,7 +106,14 @@ impl<'a> Owner<'a> {
                 }
                 Command::MarkCancelled { execution, below } => deeds.push(format!("cancel {execution} below {below}")),
                 Command::Ended(execution) => deeds.push(format!("ended {execution}")),
+                Command::Started(execution) => deeds.push(format!("started {execution}")),
+                Command::Record { execution, .. } => deeds.push(format!("record {execution}")),
                 Command::ListPresences | Command::Answer { .. } | Command::Report => {}
+                Command::Park { .. }
+                | Command::Wake { .. }
+                | Command::DropRecord { .. }
+                | Command::Snapshot(_)
+                | Command::Trim { .. } => panic!("no time passes, and the journal is short: {command:?}"),
             }
         }
         deeds

@@ -10,6 +10,7 @@ use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::effect::TaskRef;
 use crate::execution::{Execution, Fold};
+use crate::partition::FOLD_REV_TIMELY_RETRIES;
 use crate::record::Subject;
 use crate::timer::Alarm;
 
@@ -39,6 +40,21 @@ impl Execution {
                 self.alarms.arm(fold.at.plus_millis(limit), alarm);
             }
         }
+    }
+
+    /// Milliseconds that it rests after attempt `failed`.
+    pub(crate) fn delay_ms(&self, subject: Subject, failed: u32) -> u64 {
+        let Subject { step, item, activation, .. } = subject;
+        self.policy(step, activation).delay_ms(failed, self.id(), &self.plan.step(step).id, item)
+    }
+
+    /// Whether the attempt after `failed` could start before schedule-to-close has run out. Under older revisions of
+    /// the fold every attempt is waited for.
+    pub(crate) fn comes_in_time(&self, fold: &Fold<'_>, subject: Subject, failed: u32) -> bool {
+        let Subject { step, item, activation, .. } = subject;
+        let close = self.alarms.armed(Alarm::ScheduleToClose { step, item, activation });
+        self.fold_rev < FOLD_REV_TIMELY_RETRIES
+            || close.is_none_or(|close| fold.at.plus_millis(self.delay_ms(subject, failed)) < close)
     }
 
     /// How long an attempt that is outstanding has: no clock of the worker outlasts those of the fold.

@@ -11,6 +11,7 @@ use millstream_model::plan::{Plan, StepIndex};
 use millstream_model::position::{EventId, Position};
 use millstream_model::time::Timestamp;
 use millstream_model::trace::{TraceId, TraceParent};
+use millstream_model::transcript::Revisions;
 use millstream_model::view::{Counts, ExecutionError, ExecutionStatus, ResumeView};
 
 use crate::activation::{self, Role};
@@ -28,6 +29,8 @@ use crate::timer::{Alarm, Alarms};
 pub struct Execution {
     pub(crate) submitted: Box<Submitted>,
     pub(crate) plan: Arc<Plan>,
+    /// Revision of the fold that it is folded under for ever.
+    pub(crate) fold_rev: u16,
     /// Who does what, by round.
     pub(crate) routings: Vec<Routing>,
     pub(crate) phase: Phase,
@@ -128,7 +131,7 @@ impl<'a> Fold<'a> {
 
 impl Execution {
     /// The execution of a submission, with nothing started.
-    pub(crate) fn new(submitted: Box<Submitted>, plan: Arc<Plan>, at: Timestamp) -> Self {
+    pub(crate) fn new(submitted: Box<Submitted>, plan: Arc<Plan>, at: Timestamp, fold_rev: u16) -> Self {
         let mut submitted = submitted;
         let steps: Vec<Step> = plan.steps.iter().map(|step| Step::new(step.depends_on.len(), 0)).collect();
         let timeout_ms = plan.definition.timeout_ms.unwrap_or(submitted.defaults.workflow_timeout_ms);
@@ -162,6 +165,7 @@ impl Execution {
             records: Vec::new(),
             submitted,
             plan,
+            fold_rev,
         }
     }
 
@@ -173,6 +177,16 @@ impl Execution {
     /// The definition it runs.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// The revisions that it is folded under.
+    pub fn revisions(&self) -> Revisions {
+        Revisions { fold: self.fold_rev, expressions: self.submitted.expr_rev }
+    }
+
+    /// Its submission; what a routing was resolved to is not in it any more.
+    pub fn submitted(&self) -> &Submitted {
+        &self.submitted
     }
 
     /// Its state. It is RUNNING until it has ended.

@@ -15,6 +15,7 @@ use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::execution::{Execution, Fold, Phase, Verdict};
 use crate::record::{Cancel, Ran, Subject, What};
+use crate::state::StateText;
 use crate::step::{Output, Outputs, Settlement, State};
 
 /// Where a fan-out stands.
@@ -149,6 +150,30 @@ impl FanOut {
 
     pub(crate) fn output(&self, item: u32) -> Option<&Payload> {
         self.outputs.get(item as usize)?.as_ref()
+    }
+
+    /// All of it that is state: see [`Execution::state_hash`].
+    pub(crate) fn write_state(&self, text: &mut StateText) {
+        let Self { round, total, next, concurrency, .. } = self;
+        let Self { completed, failed, skipped, closed, failing, .. } = self;
+        text.line(format_args!("fanning out {total} in round {round} from {next} by {concurrency}"));
+        text.line(format_args!("completed {completed} failed {failed} skipped {skipped} {closed} {failing}"));
+        if let Some(error) = &self.last_error {
+            text.line(format_args!("last {}", error.code));
+        }
+        for (item, outstanding) in &self.outstanding {
+            text.attempt(format_args!("item {item}"), Attempt::Outstanding(*outstanding));
+        }
+        for (item, &next) in &self.backing_off {
+            text.attempt(format_args!("item {item}"), Attempt::BackingOff { next });
+        }
+        for (item, &next) in &self.due {
+            text.attempt(format_args!("item {item}"), Attempt::Due { next });
+        }
+        for item in &self.fell_back {
+            text.line(format_args!("item {item} by its fallback"));
+        }
+        text.values(&self.outputs);
     }
 
     pub(crate) fn view(&self) -> FanOutView {

@@ -16,6 +16,7 @@
 //! - `schedule`, `fan_out`, `fan_in`, `attempt`, `activation`, `fallback`, `clocks`: how steps move
 //! - `outstanding`: what it waits for
 //! - `ending`, `saga`, `resume`, `fork`: how an execution ends, what is undone, and how it goes on
+//! - `partition/absent`, `partition/snapshot`, `refold`, `state`: what leaves memory, and how it comes back
 //! - [`scope`], [`input`]: what expressions see
 //! - [`event`], [`view`], `partial`, [`render`]: what people see
 
@@ -38,12 +39,14 @@ mod outstanding;
 mod partial;
 pub mod partition;
 mod record;
+pub mod refold;
 pub mod render;
 mod result;
 mod resume;
 mod saga;
 mod schedule;
 pub mod scope;
+mod state;
 mod step;
 mod timer;
 pub mod view;
@@ -52,4 +55,4 @@ pub use effect::{Effect, Evaluate, TaskRef};
 pub use execution::Execution;
 pub use fork::KeptOutput;
 pub use outcome::{Applied, Halt, Ignored, Outcome};
-pub use partition::{Origin, Partition, Rejection, Request};
+pub use partition::{Origin, Partition, Rejection, Request, Want};

@@ -80,4 +80,8 @@ pub enum Halt {
     ExpressionRevision { execution: ExecutionId, found: u16, known: u16 },
     #[error("execution {execution} runs definition {definition}, which is not in the definition store")]
     MissingDefinition { execution: ExecutionId, definition: ContentHash },
+    #[error("execution {execution} is not in memory, and what there is of it elsewhere was not brought")]
+    MissingExecution { execution: ExecutionId },
+    #[error("a transcript that does not begin with a submission, or not before the place that was asked for")]
+    NoSubmission,
 }

@@ -1,11 +1,16 @@
 //! The folded state of one partition.
 
+mod absent;
+mod snapshot;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use millstream_model::entry::{CancelRequested, Entry, Epoch, Resumed, Submitted, TimerFired};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{Capability, ExecutionId, WorkerId};
+use millstream_model::payload::PayloadRef;
 use millstream_model::plan::Plan;
 use millstream_model::position::Position;
 use millstream_model::time::Timestamp;
@@ -18,23 +23,70 @@ use crate::outcome::{Applied, Halt, Ignored, Outcome};
 use crate::record::{CancelRequest, What};
 use crate::timer::Alarm;
 
-/// Revision of the fold that this build runs.
-pub const FOLD_REV: u16 = 1;
+use absent::Parked;
+
+/// Newest revision of the fold that this build runs:
+///
+/// 1. the first;
+/// 2. where a retry could not start before its activation's schedule-to-close has run out, the attempt that failed was
+///    the last: its error is the one of the step or item, without `retrying` and without waiting. A repeated
+///    idempotency key is remembered for its whole time wherever the broker's clock was in between.
+pub const FOLD_REV: u16 = 2;
+/// Oldest revision that this build runs. It is also the one in force before a journal says otherwise.
+pub const FOLD_REV_OLDEST: u16 = 1;
+/// First revision under which no retry is announced that would come too late.
+pub(crate) const FOLD_REV_TIMELY_RETRIES: u16 = 2;
+/// First revision under which an old use of an idempotency key does not end the memory of a newer one.
+pub(crate) const FOLD_REV_KEYS_BY_USE: u16 = 2;
 /// Revision of the expression language that this build evaluates.
 pub const EXPR_REV: u16 = 1;
 
 /// The state of a partition: a fold of its journal.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Partition {
     applied: Position,
+    /// Revision of the fold for executions that are submitted from here on; it never goes down.
+    fold_rev: u16,
     epoch: Option<(Epoch, Position)>,
     executions: BTreeMap<ExecutionId, Box<Execution>>,
+    /// Executions that wait for long and are not in memory; none of them is in `executions`.
+    parked: BTreeMap<ExecutionId, Parked>,
+    /// Executions that were archived and that the next message brings back.
+    recalled: BTreeMap<ExecutionId, Box<Execution>>,
     plans: BTreeMap<ContentHash, Arc<Plan>>,
     keys: Keys,
-    /// The earliest alarm of each execution that has one.
+    /// The earliest alarm of each execution that has one, parked ones included.
     deadlines: BTreeSet<(Timestamp, ExecutionId)>,
     /// Executions that wait for the holder of a claim.
     held: BTreeSet<ExecutionId>,
+}
+
+impl Default for Partition {
+    fn default() -> Self {
+        Self {
+            applied: Position::default(),
+            fold_rev: FOLD_REV_OLDEST,
+            epoch: None,
+            executions: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            recalled: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            keys: Keys::default(),
+            deadlines: BTreeSet::new(),
+            held: BTreeSet::new(),
+        }
+    }
+}
+
+/// What must be brought before an entry is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Want {
+    /// A definition: [`Partition::install`].
+    Definition(ContentHash),
+    /// A parked execution, from the record of the history with this sequence: [`Partition::unpark`].
+    Parked(ExecutionId, u64),
+    /// An archived execution, from its transcript in the payload store: [`Partition::recall`].
+    Transcript(ExecutionId, PayloadRef),
 }
 
 /// Who wrote an entry, as its subject says.
@@ -82,34 +134,47 @@ impl Partition {
                 None => Ok(Entry::Submitted(submitted)),
             },
             Request::Cancel { execution, reason, by, compensate } => {
+                let entry = Entry::CancelRequested(CancelRequested { execution, reason, by, compensate });
+                if self.is_parked(execution) {
+                    return Ok(entry);
+                }
                 let found = self.execution(execution).ok_or(Rejection::UnknownExecution(execution))?;
                 match found.phase {
                     Phase::Ended(status) => Err(Rejection::Ended(status)),
                     Phase::Compensating(_) | Phase::Finalizing(_) => Err(Rejection::OutcomeDecided(execution)),
-                    Phase::Running | Phase::Aggregating | Phase::Stopping(_) => {
-                        Ok(Entry::CancelRequested(CancelRequested { execution, reason, by, compensate }))
-                    }
+                    Phase::Running | Phase::Aggregating | Phase::Stopping(_) => Ok(entry),
                 }
             }
             Request::Resume(resumed) => {
                 let execution = resumed.execution;
-                let found = self.execution(execution).ok_or(Rejection::UnknownExecution(execution))?;
-                if found.is_resumable() {
-                    Ok(Entry::Resumed(resumed))
-                } else {
-                    Err(Rejection::NotResumable(found.status()))
+                match self.execution(execution) {
+                    Some(found) if !found.is_resumable() => Err(Rejection::NotResumable(found.status())),
+                    None if self.is_parked(execution) => Err(Rejection::NotResumable(ExecutionStatus::Running)),
+                    None if resumed.transcript.is_none() => Err(Rejection::UnknownExecution(execution)),
+                    Some(_) | None => Ok(Entry::Resumed(resumed)),
                 }
             }
         }
     }
 
-    /// The definition that must be installed before `entry` is applied.
-    pub fn wants(&self, origin: Origin<'_>, entry: &Entry) -> Option<ContentHash> {
+    /// What must be brought before `entry` is applied.
+    pub fn wants(&self, origin: Origin<'_>, entry: &Entry) -> Option<Want> {
+        if matches!(origin, Origin::Result(_)) != entry.is_result() {
+            return None;
+        }
+        if let Some(execution) = entry.execution()
+            && let Some(parked) = self.parked.get(&execution)
+        {
+            return Some(Want::Parked(execution, parked.record));
+        }
         match entry {
-            Entry::Submitted(submitted)
-                if origin == Origin::Control && !self.plans.contains_key(&submitted.definition) =>
-            {
-                Some(submitted.definition)
+            Entry::Submitted(submitted) if !self.plans.contains_key(&submitted.definition) => {
+                Some(Want::Definition(submitted.definition))
+            }
+            Entry::Resumed(resumed) => {
+                let transcript = resumed.transcript?;
+                let runs = self.execution(resumed.execution).is_some_and(|e| !e.status().is_terminal());
+                (!runs).then_some(Want::Transcript(resumed.execution, transcript))
             }
             _ => None,
         }
@@ -141,9 +206,13 @@ impl Partition {
         }
         match entry {
             Entry::Epoch(epoch) => self.take_over(position, epoch),
-            Entry::Scanned(_) => Ok(Applied { outcome: Outcome::Accepted, effects: Vec::new() }),
+            Entry::Scanned(_) => Ok(answered(Outcome::Accepted)),
+            Entry::Archived(archived) => {
+                self.forget(&archived);
+                Ok(answered(Outcome::Accepted))
+            }
             Entry::Submitted(submitted) => self.submit(position, at, submitted),
-            entry => Ok(self.apply_to_execution(position, at, origin, entry)),
+            entry => self.apply_to_execution(position, at, origin, entry),
         }
     }
 
@@ -152,9 +221,19 @@ impl Partition {
         self.executions.get(&id).map(|execution| &**execution)
     }
 
-    /// All executions, oldest first.
+    /// All executions in memory, oldest first.
     pub fn executions(&self) -> impl Iterator<Item = &Execution> {
         self.executions.values().map(|execution| &**execution)
+    }
+
+    /// The executions in memory from one on.
+    pub fn executions_from(&self, from: Bound<ExecutionId>) -> impl Iterator<Item = &Execution> {
+        self.executions.range((from, Bound::Unbounded)).map(|(_, execution)| &**execution)
+    }
+
+    /// How many executions are in memory, those that have ended included.
+    pub fn in_memory(&self) -> usize {
+        self.executions.len()
     }
 
     /// Place of the last applied entry.
@@ -167,12 +246,18 @@ impl Partition {
         self.epoch.as_ref().map(|(epoch, position)| (epoch, *position))
     }
 
+    /// Revision of the fold that is in force.
+    pub fn fold_rev(&self) -> u16 {
+        self.fold_rev
+    }
+
     /// When the next alarm is due.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Alarms that are due at `now`, at most `limit`, as entries to append.
+    /// Alarms of executions in memory that are due at `now`, at most `limit`, as entries to append. For the others see
+    /// [`Self::asleep`].
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<TimerFired> {
         let mut fired = Vec::new();
         for (_, id) in self.deadlines.range(..=(now, max_id())) {
@@ -200,15 +285,19 @@ impl Partition {
     }
 
     fn take_over(&mut self, position: Position, epoch: Epoch) -> Result<Applied, Halt> {
-        if epoch.fold_rev != FOLD_REV {
+        if epoch.fold_rev > FOLD_REV {
             return Err(Halt::FoldRevision { found: epoch.fold_rev, known: FOLD_REV });
         }
+        if self.epoch.as_ref().is_some_and(|(current, _)| epoch.epoch <= current.epoch) {
+            return Ok(ignored(Ignored::Stale));
+        }
+        self.fold_rev = self.fold_rev.max(epoch.fold_rev);
         self.epoch = Some((epoch, position));
-        Ok(Applied { outcome: Outcome::Accepted, effects: Vec::new() })
+        Ok(answered(Outcome::Accepted))
     }
 
     fn submit(&mut self, position: Position, at: Timestamp, submitted: Box<Submitted>) -> Result<Applied, Halt> {
-        self.keys.forget(at);
+        self.keys.forget(at, self.fold_rev);
         let id = submitted.execution;
         if let Some(idempotency) = &submitted.idempotency {
             match self.keys.find(idempotency, at) {
@@ -217,7 +306,7 @@ impl Partition {
                 None => {}
             }
         }
-        if self.executions.contains_key(&id) {
+        if self.executions.contains_key(&id) || self.is_parked(id) {
             return Ok(answered(Outcome::Repeated(id)));
         }
         if submitted.expr_rev != EXPR_REV {
@@ -230,7 +319,7 @@ impl Partition {
             self.keys.remember(at, idempotency, id);
         }
         let mut effects = Vec::new();
-        let mut execution = Box::new(Execution::new(submitted, plan, at));
+        let mut execution = Box::new(Execution::new(submitted, plan, at, self.fold_rev));
         let mut fold = Fold::new(position, at, &mut effects);
         execution.alarms.arm(execution.deadline(), Alarm::Deadline);
         execution.record(&mut fold, What::Started);
@@ -249,15 +338,27 @@ impl Partition {
         Ok(Applied { outcome: Outcome::Accepted, effects })
     }
 
-    fn apply_to_execution(&mut self, position: Position, at: Timestamp, origin: Origin<'_>, entry: Entry) -> Applied {
+    fn apply_to_execution(
+        &mut self,
+        position: Position,
+        at: Timestamp,
+        origin: Origin<'_>,
+        entry: Entry,
+    ) -> Result<Applied, Halt> {
         let Some(id) = entry.execution() else {
-            return ignored(Ignored::Forbidden);
+            return Ok(ignored(Ignored::Forbidden));
         };
+        if self.is_parked(id) {
+            return Err(Halt::MissingExecution { execution: id });
+        }
+        if matches!(&entry, Entry::Resumed(resumed) if resumed.transcript.is_some()) {
+            self.bring_back(id)?;
+        }
         let Some(execution) = self.executions.get_mut(&id) else {
-            return ignored(Ignored::UnknownExecution);
+            return Ok(ignored(Ignored::UnknownExecution));
         };
         if execution.status().is_terminal() && !matches!(entry, Entry::Resumed(_)) {
-            return ignored(Ignored::Ended);
+            return Ok(ignored(Ignored::Ended));
         }
         execution.clock = execution.clock.max(at);
         let mut effects = Vec::new();
@@ -278,7 +379,7 @@ impl Partition {
                 self.deadlines.insert((deadline, id));
             }
         }
-        Applied { outcome, effects }
+        Ok(Applied { outcome, effects })
     }
 }
 
@@ -330,6 +431,7 @@ impl Execution {
             Entry::ClaimAbandoned(entry) => self.abandoned(fold, &entry),
             Entry::Epoch(_)
             | Entry::Scanned(_)
+            | Entry::Archived(_)
             | Entry::Submitted(_)
             | Entry::TaskStarted(_)
             | Entry::TaskSucceeded(_)

@@ -49,6 +49,7 @@ pub fn entry(entry: &Entry) -> String {
         }
         Entry::ClaimHeld(e) => format!("claim held {} ordinal {} by {}", key(&e.task), e.ordinal, e.claimant),
         Entry::Expired(e) => format!("expired {} ordinal {}", key(&e.task), e.ordinal),
+        Entry::Archived(e) => format!("archived {} executions", e.executions.len()),
     }
 }
 

@@ -333,7 +333,7 @@ impl Execution {
         };
         let ran = run.map(|run| Box::new(Ran::of(run, None)));
         match attempt.next(happening, self.max_attempts(&subject)) {
-            Next::BackOff { failed } if !self.is_closed(subject) => {
+            Next::BackOff { failed } if !self.is_closed(subject) && self.comes_in_time(fold, subject, failed) => {
                 self.note_ordinal(&subject);
                 self.note_failure(&subject, &error);
                 self.back_off(fold, subject, failed, error, ran);
@@ -367,7 +367,7 @@ impl Execution {
         ran: Option<Box<Ran>>,
     ) {
         let Subject { step, item, activation, .. } = subject;
-        let delay_ms = self.policy(step, activation).delay_ms(failed, self.id(), &self.plan.step(step).id, item);
+        let delay_ms = self.delay_ms(subject, failed);
         let next = failed + 1;
         self.forget_attempt(step, item);
         self.set_attempt(step, item, activation, Attempt::BackingOff { next });

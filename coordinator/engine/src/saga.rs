@@ -17,6 +17,7 @@ use crate::activation::{self, Role};
 use crate::attempt::{Attempt, Outstanding};
 use crate::execution::{Execution, Fold, Phase};
 use crate::record::{Ran, Subject, What};
+use crate::state::{self, StateText};
 use crate::step::State;
 
 /// The effects of an execution, in the order of their completion.
@@ -80,6 +81,29 @@ impl Saga {
             if let Attempt::Outstanding(Outstanding { number, .. }) = attempt {
                 undoing.attempts = undoing.attempts.max(number);
             }
+        }
+    }
+
+    /// All of it that is state: see [`Execution::state_hash`].
+    pub(crate) fn write_state(&self, text: &mut StateText) {
+        for Done { step, item, state, current } in &self.effects {
+            let state = match state {
+                DoneState::Standing => "standing",
+                DoneState::Compensated => "compensated",
+                DoneState::Failed => "failed",
+            };
+            text.line(format_args!("effect {} {} {state} {current}", step.0, state::item(*item)));
+        }
+        if let Some(Undoing { effect, activation, attempt, attempts }) = &self.undoing {
+            text.attempt(format_args!("undoing {effect} {activation} {attempts}"), *attempt);
+        }
+        text.line(format_args!("undo below {}", self.cursor));
+        for (effect, Undone { round, attempts, error, ended_at }) in &self.undone {
+            let error = error.as_ref().map_or("-", |error| error.code.as_str());
+            text.line(format_args!("undone {effect} {round} {attempts} {error} {}", ended_at.as_micros()));
+        }
+        for (step, item, activation) in &self.doubts {
+            text.line(format_args!("doubt {} {} {activation}", step.0, state::item(*item)));
         }
     }
 

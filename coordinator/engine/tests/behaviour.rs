@@ -3,6 +3,7 @@
 mod behaviour {
     mod check;
 
+    mod absent;
     mod cancel;
     mod clocks;
     mod conditions;
@@ -21,6 +22,7 @@ mod behaviour {
     mod resumed_fan_outs;
     mod resumes;
     mod retries;
+    mod revisions;
     mod sagas;
     mod scenarios;
     mod takeover;

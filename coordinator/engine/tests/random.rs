@@ -10,6 +10,7 @@
 mod check;
 
 mod random {
+    pub mod absence;
     pub mod definition;
     pub mod dice;
     pub mod history;
@@ -23,9 +24,10 @@ use std::panic;
 
 use millstream_model::entry::Entry;
 use millstream_model::view::ExecutionStatus;
+use random::absence::Absences;
 use random::dice::Dice;
 use random::world::World;
-use random::{definition, history, promises};
+use random::{absence, definition, history, promises};
 
 /// How many seeds are tried when nobody asks for more.
 const SEEDS: u64 = 2_000;
@@ -49,6 +51,24 @@ fn every_history_keeps_the_promises() {
             );
         }
     }
+}
+
+#[test]
+fn what_leaves_memory_comes_back_as_it_was() {
+    let seeds = match number("SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number("SEEDS").unwrap_or(SEEDS) / 5,
+    };
+    let all = seeds.end() > seeds.start();
+    let mut absences = Absences::default();
+    for seed in seeds {
+        let check = panic::AssertUnwindSafe(|| absence::check(&tell(seed), seed, &mut absences));
+        if panic::catch_unwind(check).is_err() {
+            panic!("seed {seed}: SEED={seed} cargo test -p millstream-engine --test random what_leaves");
+        }
+    }
+    let Absences { parked, forgotten, recalled } = absences;
+    assert!(!all || (parked > 100 && forgotten > 100 && recalled > 50), "{absences:?}");
 }
 
 #[test]

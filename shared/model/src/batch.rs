@@ -90,17 +90,24 @@ pub struct UnreadableEntry {
     pub source: serde_json::Error,
 }
 
-impl Batch {
-    /// Reads a journal message.
-    pub fn decode(message: &[u8]) -> Result<Self, UnreadableBatch> {
-        #[derive(Deserialize)]
-        struct Wire<'a> {
-            v: u16,
-            #[serde(default)]
-            ns: Namespace,
-            #[serde(borrow)]
-            entries: Vec<&'a RawValue>,
-        }
+/// An entry and its JSON text, a part of the message it was read from.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub entry: Entry,
+    pub text: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    v: u16,
+    #[serde(default)]
+    ns: Namespace,
+    #[serde(borrow)]
+    entries: Vec<&'a RawValue>,
+}
+
+impl<'a> Wire<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, UnreadableBatch> {
         let wire: Wire<'_> = serde_json::from_slice(message).map_err(|source| UnreadableBatch::Json { source })?;
         if !(PROTOCOL_OLDEST..=PROTOCOL).contains(&wire.v) {
             return Err(UnreadableBatch::Version { version: wire.v });
@@ -108,13 +115,37 @@ impl Batch {
         if !(1..=BATCH_ENTRIES_MAX).contains(&wire.entries.len()) {
             return Err(UnreadableBatch::Count { count: wire.entries.len() });
         }
-        let entries = wire
-            .entries
-            .into_iter()
-            .map(|text| serde_json::from_str(text.get()).map_err(|source| UnreadableEntry { source }))
-            .collect();
+        Ok(wire)
+    }
+}
+
+impl Batch {
+    /// Reads a journal message.
+    pub fn decode(message: &[u8]) -> Result<Self, UnreadableBatch> {
+        let wire = Wire::read(message)?;
+        let entries = wire.entries.into_iter().map(decode_entry).collect();
         Ok(Self { ns: wire.ns, entries })
     }
+
+    /// Reads a journal message, and keeps the text of each entry.
+    pub fn decode_written(message: &Bytes) -> Result<Vec<Result<Written, UnreadableEntry>>, UnreadableBatch> {
+        let written = |text: &RawValue| {
+            decode_entry(text).map(|entry| Written { entry, text: message.slice_ref(text.get().as_bytes()) })
+        };
+        Ok(Wire::read(message)?.entries.into_iter().map(written).collect())
+    }
+}
+
+impl Written {
+    /// An entry as this build writes it.
+    pub fn of(entry: Entry) -> Self {
+        let text = Bytes::from(encode_entry(&entry));
+        Self { entry, text }
+    }
+}
+
+fn decode_entry(text: &RawValue) -> Result<Entry, UnreadableEntry> {
+    serde_json::from_str(text.get()).map_err(|source| UnreadableEntry { source })
 }
 
 /// The wire form of one task or record: JSON.

@@ -46,6 +46,13 @@ pub struct Definition {
     pub default_retry: Option<Retry>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// How long the history keeps an execution after its end, in milliseconds; 30 days by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_000))]
+    pub retention_ms: Option<u64>,
+    /// What executions can be found by: singular paths below `$.input` and `$.output`, by the names of the attributes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub searchable: BTreeMap<String, String>,
     pub steps: Vec<Step>,
     /// Steps that run once the outcome is decided, whatever it is; they cannot change it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::StepError;
 use crate::hash::ContentHash;
 use crate::ids::{AgentId, Capability, ExecutionId, Namespace, NodeId, StepId, WorkerId, WorkflowId};
-use crate::payload::Payload;
+use crate::payload::{Payload, PayloadRef};
+use crate::position::Position;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 use crate::token::{Secret, Token};
@@ -44,6 +45,8 @@ pub enum Entry {
     ClaimHeld(ClaimHeld),
     /// A worker met the task after its `not_after`.
     Expired(Expired),
+    /// The history has the records of executions that have ended: the partition forgets them.
+    Archived(Archived),
 }
 
 impl Entry {
@@ -65,14 +68,15 @@ impl Entry {
             | Self::Evaluated(_)
             | Self::Unrenderable(_)
             | Self::Unpublishable(_)
-            | Self::ClaimAbandoned(_) => false,
+            | Self::ClaimAbandoned(_)
+            | Self::Archived(_) => false,
         }
     }
 
     /// The execution it is about; `None` for what is about the partition.
     pub fn execution(&self) -> Option<ExecutionId> {
         match self {
-            Self::Epoch(_) | Self::Scanned(_) => None,
+            Self::Epoch(_) | Self::Scanned(_) | Self::Archived(_) => None,
             Self::Submitted(e) => Some(e.execution),
             Self::CancelRequested(e) => Some(e.execution),
             Self::Resumed(e) => Some(e.execution),
@@ -252,6 +256,10 @@ pub struct Resumed {
     pub by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The compressed transcript of the execution, a value of it in the payload store, where the partition has
+    /// forgotten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<PayloadRef>,
     /// As in [`Submitted`].
     pub agents: Vec<ResolvedAgent>,
     pub routes: Vec<Option<u16>>,
@@ -417,4 +425,10 @@ pub struct Expired {
     pub ordinal: u32,
     pub token: Token,
     pub worker: WorkerId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archived {
+    /// Each with the place of the entry that ended it: one that was resumed since stays.
+    pub executions: Vec<(ExecutionId, Position)>,
 }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::ids::StepId;
 
+mod attribute;
 mod condition;
 mod path;
 mod query;
@@ -19,6 +20,7 @@ mod raw;
 mod segments;
 mod template;
 
+pub use attribute::{Attribute, AttributeOf};
 pub use condition::{Condition, InvalidCondition};
 pub use path::Path;
 pub use query::{InvalidPath, Query, TooManyNodes};

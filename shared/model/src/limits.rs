@@ -55,6 +55,16 @@ pub const GAP_CUTS_MAX: usize = 20;
 pub const LABELS_MAX: usize = 64;
 /// Any duration in a definition: one year.
 pub const DURATION_MS_MAX: u64 = 366 * 24 * 3_600 * 1_000;
+/// How long the history may keep an execution: ten years.
+pub const RETENTION_MS_MAX: u64 = 10 * DURATION_MS_MAX;
+/// The least that the history keeps an execution: what the broker counts in.
+pub const RETENTION_MS_MIN: u64 = 1_000;
+/// How long the history keeps an execution whose definition does not say.
+pub const RETENTION_MS: u64 = 30 * 24 * 3_600 * 1_000;
+/// Attributes that executions of one workflow can be found by.
+pub const SEARCHABLE_MAX: usize = 16;
+/// Bytes of an attribute's text; the rest is cut.
+pub const ATTRIBUTE_LENGTH_MAX: usize = 256;
 /// Capabilities of a cluster: each has a durable consumer, and traffic over many of them slows the broker.
 pub const CAPABILITIES_MAX: usize = 50;
 /// Text of an error message that is kept; the rest is cut.

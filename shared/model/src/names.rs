@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::hash::ContentHash;
-use crate::ids::{AgentId, Capability, ExecutionId, InvalidName, Namespace, Partition, WorkerId, WorkflowId};
+use crate::ids::{AgentId, Capability, ExecutionId, InvalidName, Namespace, NodeId, Partition, WorkerId, WorkflowId};
 
 /// The names of one environment, all under one prefix (`ms` by default).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +165,67 @@ impl Names {
     /// Key in [`Self::cancelled`].
     pub fn cancelled_execution(&self, execution: ExecutionId) -> String {
         execution.to_string()
+    }
+
+    /// KV bucket: leases of partitions, presence of coordinators, and where the newest snapshots are.
+    pub fn leases(&self) -> String {
+        format!("{}_LEASES", self.upper)
+    }
+
+    /// Key in [`Self::leases`]: who is to own a partition.
+    pub fn lease(&self, partition: Partition) -> String {
+        format!("partition.{partition}")
+    }
+
+    /// Key in [`Self::leases`]: presence of a coordinator.
+    pub fn coordinator(&self, node: &NodeId) -> String {
+        format!("coordinator.{node}")
+    }
+
+    /// Key in [`Self::leases`]: where the newest snapshot of a partition is.
+    pub fn snapshot_pointer(&self, partition: Partition) -> String {
+        format!("snapshot.{partition}")
+    }
+
+    /// Object store: snapshots.
+    pub fn snapshots(&self) -> String {
+        format!("{}_SNAPSHOTS", self.upper)
+    }
+
+    /// Stream: records of executions.
+    pub fn history_stream(&self) -> String {
+        format!("{}_HISTORY", self.upper)
+    }
+
+    /// Subjects of [`Self::history_stream`].
+    pub fn history_subjects(&self) -> String {
+        format!("{}.history.*", self.lower)
+    }
+
+    /// Subject: records of the executions of a partition.
+    pub fn history(&self, partition: Partition) -> String {
+        format!("{}.history.{partition}", self.lower)
+    }
+
+    /// Stream: the audit trail.
+    pub fn audit_stream(&self) -> String {
+        format!("{}_AUDIT", self.upper)
+    }
+
+    /// Subject of [`Self::audit_stream`].
+    pub fn audit(&self) -> String {
+        format!("{}.audit", self.lower)
+    }
+
+    /// Core subject: questions to the owner of a partition.
+    pub fn query(&self, partition: Partition) -> String {
+        format!("{}.query.{partition}", self.lower)
+    }
+
+    /// Core subject: questions to the owner of a partition that runs in this process. One that was paused and does not
+    /// know yet that it owns no more has a subject of its own.
+    pub fn query_of(&self, partition: Partition, node: &NodeId) -> String {
+        format!("{}.{node}", self.query(partition))
     }
 
     /// Object store: values too large for messages, see [`crate::payload::PayloadRef::object_name`].

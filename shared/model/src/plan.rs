@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::definition::{Aggregate, Definition, FanOut, Step};
-use crate::expression::{Condition, Path, Template};
+use crate::expression::{Attribute, Condition, Path, Template};
 use crate::hash::ContentHash;
 use crate::ids::StepId;
 use crate::payload::Payload;
@@ -22,6 +22,8 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
     /// Compiled `output_map`.
     pub output: Option<Template>,
+    /// Compiled `searchable`.
+    pub attributes: Vec<Attribute>,
     pub(crate) index: BTreeMap<StepId, StepIndex>,
 }
 
@@ -66,7 +68,12 @@ impl Plan {
     ///
     /// Invariants: `expressions` has one element per step, those of `finally` last; ids are unique; every dependency
     /// exists.
-    pub(crate) fn assemble(definition: Definition, expressions: Vec<Expressions>, output: Option<Template>) -> Self {
+    pub(crate) fn assemble(
+        definition: Definition,
+        expressions: Vec<Expressions>,
+        output: Option<Template>,
+        attributes: Vec<Attribute>,
+    ) -> Self {
         let at = |i: usize| StepIndex(u16::try_from(i).expect("STEPS_MAX fits"));
         let all = || definition.steps.iter().chain(&definition.finally);
         let index: BTreeMap<StepId, StepIndex> = all().enumerate().map(|(i, step)| (step.id.clone(), at(i))).collect();
@@ -101,7 +108,7 @@ impl Plan {
             })
             .collect();
         let hash = definition.hash();
-        Self { definition: Arc::new(definition), hash, steps, output, index }
+        Self { definition: Arc::new(definition), hash, steps, output, attributes, index }
     }
 
     /// The step as it was written.

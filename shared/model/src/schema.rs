@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(schema["$id"], DEFINITION_SCHEMA_ID);
         let good = json!({
             "id": "w", "version": "1.0.0", "input_schema": {"type": "object"}, "on_failure": "compensate",
+            "retention_ms": 1000, "searchable": {"day": "$.input.day"},
             "default_retry": {"max_attempts": 2, "strategy": "fixed", "jitter": false},
             "steps": [
                 {"id": "a", "agent_id": "x", "retry": {"max_attempts": 3, "retry_on": ["TIMEOUT"]}, "timeout_ms": 5,
@@ -134,6 +135,8 @@ mod tests {
             ("/steps/2/irreversible", json!("yes")),
             ("/finally/0/fallback/skip", json!(1)),
             ("/finally", json!({"id": "d"})),
+            ("/retention_ms", json!(999)),
+            ("/searchable", json!(["$.input.day"])),
         ] {
             let mut broken = good.clone();
             *broken.pointer_mut(pointer).expect("a place") = bad;

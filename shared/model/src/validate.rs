@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::definition::Definition;
-use crate::expression::Template;
+use crate::expression::{Attribute, Template};
 use crate::plan::{Expressions, Plan};
 use crate::schema;
 use crate::source::{self, Content, Node, Place};
@@ -62,7 +62,7 @@ pub fn definition(text: &str) -> Result<Plan, Vec<Problem>> {
     let compiled = check(&tree, Origin::Text)?;
     let definition = serde_json::from_value(tree.to_json())
         .map_err(|error| vec![tree.place.problem(format!("the definition cannot be read: {error}"), "")])?;
-    Ok(Plan::assemble(definition, compiled.steps, compiled.output))
+    Ok(Plan::assemble(definition, compiled.steps, compiled.output, compiled.attributes))
 }
 
 impl Plan {
@@ -70,7 +70,7 @@ impl Plan {
     pub fn compile(definition: Definition) -> Result<Self, Vec<Problem>> {
         let value = serde_json::to_value(&definition).expect("a definition always has a JSON form");
         let compiled = check(&Node::of_json(&value), Origin::Store)?;
-        Ok(Self::assemble(definition, compiled.steps, compiled.output))
+        Ok(Self::assemble(definition, compiled.steps, compiled.output, compiled.attributes))
     }
 }
 
@@ -78,6 +78,7 @@ impl Plan {
 struct Compiled {
     steps: Vec<Expressions>,
     output: Option<Template>,
+    attributes: Vec<Attribute>,
 }
 
 /// Where a definition comes from. What is stored was accepted once, maybe by an older version: what a later version
@@ -105,8 +106,9 @@ fn check(tree: &Node, origin: Origin) -> Result<Compiled, Vec<Problem>> {
         compiled.push(expressions::of_step(i, step, &graph, &mut report));
     }
     let output = expressions::of_output(tree, &graph, &mut report);
+    let attributes = expressions::of_searchable(tree, &mut report);
     if report.problems.is_empty() {
-        return Ok(Compiled { steps: compiled, output });
+        return Ok(Compiled { steps: compiled, output, attributes });
     }
     report.problems.sort_by_key(|problem| (problem.line, problem.column));
     Err(report.problems)

@@ -45,6 +45,14 @@ impl Writer {
             Self::Stranger => None,
         }
     }
+
+    /// The capability of a worker.
+    pub fn capability(&self) -> Option<&Capability> {
+        match self {
+            Self::Worker(capability) => Some(capability),
+            Self::Control | Self::Stranger => None,
+        }
+    }
 }
 
 impl Message {

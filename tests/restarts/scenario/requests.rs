@@ -6,16 +6,18 @@ use millstream_engine::partition::EXPR_REV;
 use millstream_engine::scope::Values;
 use millstream_engine::{Execution, KeptOutput};
 use millstream_model::entry::{
-    CancelRequested, Defaults, Entry, Fork, Idempotency, Kept, KeptOutcome, ResolvedAgent, Resumed, Submitted, Timer,
-    TimerFired,
+    Archived, CancelRequested, Defaults, Entry, Fork, Idempotency, Kept, KeptOutcome, ResolvedAgent, Resumed,
+    Submitted, Timer, TimerFired,
 };
 use millstream_model::hash::{ContentHash, canonical_json};
 use millstream_model::ids::{AgentId, Capability, ExecutionId};
 use millstream_model::payload::Payload;
 use millstream_model::plan::{Plan, StepIndex, Work};
+use millstream_model::position::Position;
 use millstream_model::token::Secret;
 use serde_json::{Value, json};
 
+use super::refold::refolded;
 use super::script::Act;
 use super::stage::Stage;
 
@@ -24,7 +26,13 @@ impl Stage<'_> {
         if let Some(text) = act.garbage {
             self.write_garbage(act.on.as_deref().expect("garbage is written somewhere"), text);
         } else if let Some(node) = &act.take_over {
-            self.take_over(node);
+            self.take_over(node, act.epoch, act.revision);
+        } else if let Some(name) = &act.archive {
+            let execution = self.known(name);
+            // One that goes on is named with a place at which it has not ended.
+            let found = self.refold.partition.execution(execution);
+            let end = found.and_then(Execution::end_position).unwrap_or(Position::start_of(1));
+            self.append_control(&[Entry::Archived(Archived { executions: vec![(execution, end)] })]);
         } else if let Some(name) = &act.fire_early {
             let (execution, timer) = (self.known(name), Timer::Deadline);
             self.append_control(&[Entry::TimerFired(TimerFired { execution, timer })]);
@@ -40,11 +48,13 @@ impl Stage<'_> {
             })]);
         } else if let Some(name) = &act.resume {
             let execution = self.known(name);
-            let plan = self.refold.partition.execution(execution).expect("it was submitted").plan().clone();
+            let transcript = self.refold.transcript(execution).expect("it was submitted");
+            let plan = refolded(&transcript, self.plans).plan().clone();
+            let transcript = act.from_history.then(|| self.keep(transcript));
             let Routes { agents, routes, fallbacks, compensations } =
                 if act.unrouted { Routes::default() } else { Routes::of(&plan) };
             let (by, reason) = (act.by, act.reason);
-            let resumed = Resumed { execution, by, reason, agents, routes, fallbacks, compensations };
+            let resumed = Resumed { execution, by, reason, transcript, agents, routes, fallbacks, compensations };
             self.append_control(&[Entry::Resumed(Box::new(resumed))]);
         } else {
             let submitted = self.submission(act);

@@ -29,6 +29,8 @@ pub struct Script {
     pub context: Option<Value>,
     pub agents: BTreeMap<String, Vec<Run>>,
     pub people: Vec<Act>,
+    /// The revision of the fold that is in force at first, where it matters.
+    pub revision: Option<u16>,
 }
 
 /// What comes of one run of an agent.
@@ -114,6 +116,10 @@ pub struct Act {
     pub cancel: Option<String>,
     pub compensate: bool,
     pub resume: Option<String>,
+    /// What is resumed was archived: its transcript is in the payload store.
+    pub from_history: bool,
+    /// The history has the record of this execution, if it has ended.
+    pub archive: Option<String>,
     pub fork: Option<String>,
     /// The first step that runs anew.
     pub from: Option<String>,
@@ -127,6 +133,10 @@ pub struct Act {
     pub on: Option<String>,
     /// Another coordinator takes the partition.
     pub take_over: Option<String>,
+    /// The number of the epoch, when it is not that of its message.
+    pub epoch: Option<u64>,
+    /// The revision of the fold from the epoch on, when it is another one.
+    pub revision: Option<u16>,
     /// A coordinator whose clock is fast fires the deadline of this execution.
     pub fire_early: Option<String>,
     /// The broker's clock goes back by as many milliseconds.

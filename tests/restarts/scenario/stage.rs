@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use millstream_engine::Effect;
-use millstream_engine::partition::FOLD_REV;
 use millstream_model::batch::{BatchBuilder, encode_entry};
 use millstream_model::entry::{Entry, Epoch, Scanned};
+use millstream_model::hash::ContentHash;
 use millstream_model::ids::{Capability, ExecutionId, Namespace, Partition};
 use millstream_model::names::Names;
 use millstream_model::payload::PayloadRef;
@@ -33,16 +34,22 @@ const BATCH_SIZE_MAX: usize = 512 * 1024;
 pub struct Played {
     /// In order.
     pub journal: Vec<Message>,
+    /// What the first epoch put in force.
+    #[allow(dead_code, reason = "golden journals say it themselves")]
+    pub fold_rev: u16,
     /// The payload store.
     #[allow(dead_code, reason = "golden journals are folded without it")]
     pub values: BTreeMap<PayloadRef, Arc<RawValue>>,
+    /// Transcripts in the payload store.
+    #[allow(dead_code, reason = "golden journals are folded without them")]
+    pub transcripts: BTreeMap<PayloadRef, Bytes>,
 }
 
 /// What will happen.
 #[derive(Debug)]
 pub enum Due {
     /// Somebody does something.
-    Act(Act),
+    Act(Box<Act>),
     /// The owner appends.
     Control(Entry),
     /// Somebody who is not the coordinator appends.
@@ -61,6 +68,8 @@ pub enum Due {
 #[derive(Debug)]
 pub struct Stage<'a> {
     pub name: &'a str,
+    /// What an epoch says that the script says nothing of.
+    fold_rev: u16,
     pub script: &'a Script,
     pub plans: &'a [Arc<Plan>],
     pub now: Timestamp,
@@ -72,6 +81,7 @@ pub struct Stage<'a> {
     agenda: BTreeMap<(Timestamp, u64), Due>,
     put: u64,
     pub values: BTreeMap<PayloadRef, Arc<RawValue>>,
+    transcripts: BTreeMap<PayloadRef, Bytes>,
     pub pool: Pool,
     /// Executions by the name that the script gives them.
     pub names: BTreeMap<String, ExecutionId>,
@@ -80,9 +90,10 @@ pub struct Stage<'a> {
 }
 
 /// Plays a script to its end.
-pub fn play(name: &str, script: &Script, plans: &[Arc<Plan>]) -> Played {
+pub fn play(name: &str, fold_rev: u16, script: &Script, plans: &[Arc<Plan>]) -> Played {
     let mut stage = Stage {
         name,
+        fold_rev,
         script,
         plans,
         now: BEGINNING,
@@ -92,11 +103,12 @@ pub fn play(name: &str, script: &Script, plans: &[Arc<Plan>]) -> Played {
         agenda: BTreeMap::new(),
         put: 0,
         values: BTreeMap::new(),
+        transcripts: BTreeMap::new(),
         pool: Pool::default(),
         names: BTreeMap::new(),
         at_ends: BTreeMap::new(),
     };
-    stage.take_over("coordinator-a");
+    stage.take_over("coordinator-a", None, None);
     stage.schedule_acts();
     while stage.next() {
         assert!(stage.journal.len() < MESSAGES_MAX, "{name} does not come to its end");
@@ -104,7 +116,7 @@ pub fn play(name: &str, script: &Script, plans: &[Arc<Plan>]) -> Played {
     for execution in stage.refold.partition.executions() {
         assert!(execution.status().is_terminal(), "{name}: {} has not ended", execution.id());
     }
-    Played { journal: stage.journal, values: stage.values }
+    Played { journal: stage.journal, fold_rev, values: stage.values, transcripts: stage.transcripts }
 }
 
 impl Stage<'_> {
@@ -135,7 +147,7 @@ impl Stage<'_> {
         self.store(subject, builder.finish());
     }
 
-    fn store(&mut self, subject: &str, payload: bytes::Bytes) {
+    fn store(&mut self, subject: &str, payload: Bytes) {
         let sequence = self.journal.len() as u64 + 1;
         let message = Message { sequence, time: self.journal_time(), subject: subject.to_owned(), payload };
         let facts = self.refold.message(&message);
@@ -152,12 +164,12 @@ impl Stage<'_> {
         let acts = &self.script.people;
         if acts.iter().all(|act| act.submit.is_none()) {
             let workflow = self.plans[0].definition.id.to_string();
-            self.after(0, Due::Act(Act { submit: Some(workflow), ..Act::default() }));
+            self.after(0, Due::Act(Box::new(Act { submit: Some(workflow), ..Act::default() })));
         }
         for act in acts {
             match &act.at_end_of {
                 Some(name) => self.at_ends.entry(name.clone()).or_default().insert(0, act.clone()),
-                None => self.after(act.at.unwrap_or_default(), Due::Act(act.clone())),
+                None => self.after(act.at.unwrap_or_default(), Due::Act(Box::new(act.clone()))),
             }
         }
     }
@@ -189,7 +201,7 @@ impl Stage<'_> {
 
     fn happen(&mut self, due: Due) {
         match due {
-            Due::Act(act) => self.act(act),
+            Due::Act(act) => self.act(*act),
             Due::Control(entry) => {
                 let entries = self.grouped(entry);
                 self.append_control(&entries);
@@ -237,7 +249,7 @@ impl Stage<'_> {
         let name = self.names.iter().find(|(_, id)| **id == execution).map(|(name, _)| name.clone());
         let name = name.expect("every execution has a name");
         if let Some(act) = self.at_ends.get_mut(&name).and_then(Vec::pop) {
-            self.after(1_000, Due::Act(act));
+            self.after(1_000, Due::Act(Box::new(act)));
         }
     }
 
@@ -248,15 +260,26 @@ impl Stage<'_> {
     }
 
     /// A coordinator takes the partition.
-    pub fn take_over(&mut self, node: &str) {
+    pub fn take_over(&mut self, node: &str, epoch: Option<u64>, fold_rev: Option<u16>) {
         let node: millstream_model::ids::NodeId = node.parse().expect("a name");
-        let epoch = self.journal.len() as u64 + 1;
-        self.append_control(&[Entry::Epoch(Epoch { node: node.clone(), epoch, fold_rev: FOLD_REV })]);
+        let epoch = epoch.unwrap_or(self.journal.len() as u64 + 1);
+        let fold_rev = fold_rev.unwrap_or(self.fold_rev);
+        self.append_control(&[Entry::Epoch(Epoch { node: node.clone(), epoch, fold_rev })]);
+        if self.refold.partition.epoch().is_none_or(|(current, _)| current.node != node) {
+            return;
+        }
         self.append_control(&[Entry::Scanned(Scanned { node, epoch })]);
         let executions: BTreeSet<ExecutionId> = self.names.values().copied().collect();
         for execution in executions {
             let owed = self.refold.partition.execution(execution).map(|e| e.owed()).unwrap_or_default();
             owed.into_iter().for_each(|effect| self.perform(effect));
         }
+    }
+
+    /// Puts a transcript into the payload store.
+    pub fn keep(&mut self, transcript: Bytes) -> PayloadRef {
+        let reference = PayloadRef { hash: ContentHash::of(&transcript), size: transcript.len() as u64 };
+        self.transcripts.insert(reference, transcript);
+        reference
     }
 }

@@ -21,13 +21,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_engine::partition::EXPR_REV;
+use millstream_engine::partition::{EXPR_REV, FOLD_REV};
 use millstream_engine::scope::Values;
-use millstream_engine::{Applied, Effect, Execution, KeptOutput, Origin, Partition, render};
+use millstream_engine::{Applied, Effect, Execution, KeptOutput, Origin, Outcome, Partition, render};
 use millstream_model::entry::{
-    CancelRequested, ClaimAbandoned, ClaimHeld, Defaults, Entry, Evaluated, Evaluation, Expired, Fork, Idempotency,
-    Kept, KeptOutcome, Reissued, ResolvedAgent, Resumed, Run, Submitted, TaskFailed, TaskStarted, TaskSucceeded, Timer,
-    TimerFired, Unpublishable, Unrenderable,
+    CancelRequested, ClaimAbandoned, ClaimHeld, Defaults, Entry, Epoch, Evaluated, Evaluation, Expired, Fork,
+    Idempotency, Kept, KeptOutcome, Reissued, ResolvedAgent, Resumed, Run, Submitted, TaskFailed, TaskStarted,
+    TaskSucceeded, Timer, TimerFired, Unpublishable, Unrenderable,
 };
 use millstream_model::error::{ErrorCode, StepError};
 use millstream_model::hash::ContentHash;
@@ -43,7 +43,12 @@ use serde_json::value::RawValue;
 
 /// Folds `history` and compares what it causes with `expected`.
 pub fn check(steps: &str, history: &str, expected: &str) {
-    let mut world = World::new(&definition(steps));
+    check_under(FOLD_REV, steps, history, expected);
+}
+
+/// Likewise, under a revision of the fold.
+pub fn check_under(fold_rev: u16, steps: &str, history: &str, expected: &str) {
+    let mut world = World::under(fold_rev, &definition(steps));
     let mut actual = world.tell(history);
     actual.push("--".to_owned());
     actual.extend(world.state().lines().map(str::to_owned));
@@ -54,6 +59,17 @@ pub fn check(steps: &str, history: &str, expected: &str) {
 /// A whole definition from its steps, or itself when it has an id.
 pub fn definition(steps: &str) -> String {
     if steps.trim_start().starts_with("id:") { steps.to_owned() } else { format!("id: w\nsteps:\n{steps}") }
+}
+
+/// A partition that knows a definition and in which a revision of the fold is in force, and nothing else.
+pub fn empty(fold_rev: u16, plan: &Arc<Plan>) -> Partition {
+    let mut partition = Partition::default();
+    partition.install(plan.clone());
+    let epoch = Entry::Epoch(Epoch { node: "nobody".parse().expect("a name"), epoch: 0, fold_rev });
+    let before_all = Position { sequence: 0, index: 1 };
+    let raised = partition.apply(before_all, Timestamp::default(), Origin::Control, epoch);
+    assert!(raised.is_ok_and(|applied| applied.outcome == Outcome::Accepted));
+    partition
 }
 
 pub struct World {
@@ -67,12 +83,16 @@ pub struct World {
 
 impl World {
     pub fn new(definition: &str) -> Self {
+        Self::under(FOLD_REV, definition)
+    }
+
+    /// A world under a revision of the fold.
+    pub fn under(fold_rev: u16, definition: &str) -> Self {
         let plan = validate::definition(definition).unwrap_or_else(|problems| {
             panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         });
         let plan = Arc::new(plan);
-        let mut partition = Partition::default();
-        partition.install(plan.clone());
+        let partition = empty(fold_rev, &plan);
         Self { partition, plan, sequence: 0, now: Timestamp::from_millis(1_000_000), journal: Vec::new() }
     }
 
@@ -268,7 +288,7 @@ impl World {
 
     pub fn resumed(&self) -> Resumed {
         let Routes { agents, routes, fallbacks, compensations } = self.routes();
-        Resumed { execution: id(), by: None, reason: None, agents, routes, fallbacks, compensations }
+        Resumed { execution: id(), by: None, reason: None, transcript: None, agents, routes, fallbacks, compensations }
     }
 
     /// One agent does everything, another one all fallbacks, a third one undoes.

@@ -133,25 +133,6 @@ fn all_attempts_together_have_their_time() {
 }
 
 #[test]
-fn the_time_of_all_attempts_may_end_in_a_backoff() {
-    check(
-        CLOSE,
-        "submit
-         +2500 fail a #1 INTERNAL_ERROR no
-         +500 due
-         +500 due",
-        "1 publish a #1
-         1 arm schedule to close a in 3000 ms
-         2 arm backoff a #2 in 1000 ms
-         3 cancel activations below 4
-         3 end FAILED
-         --
-         FAILED TIMEOUT: all attempts together took longer than 3000 ms
-         a TIMEOUT TIMEOUT: all attempts together took longer than 3000 ms",
-    );
-}
-
-#[test]
 fn a_fallback_has_clocks_of_its_own() {
     check(
         "

@@ -1,7 +1,8 @@
-use millstream_engine::{Origin, Partition};
+use millstream_engine::Origin;
+use millstream_engine::partition::FOLD_REV;
 use millstream_model::event::{Event, Stage};
 
-use super::check::{World, definition};
+use super::check::{self, World, definition};
 
 fn lines(events: &[Event]) -> Vec<String> {
     events
@@ -97,8 +98,7 @@ fn events_can_be_resumed_after_any_of_them() {
 #[test]
 fn folding_the_journal_again_gives_the_same_events_and_state() {
     let world = world();
-    let mut again = Partition::default();
-    again.install(world.execution().plan().clone());
+    let mut again = check::empty(FOLD_REV, world.execution().plan());
     for (position, at, capability, entry) in &world.journal {
         let origin = capability.as_ref().map_or(Origin::Control, Origin::Result);
         again.apply(*position, *at, origin, entry.clone()).expect("no reason to halt");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_engine::scope::Values;
-use millstream_engine::{Effect, Evaluate, Rejection, Request, render};
+use millstream_engine::{Effect, Evaluate, Partition, Rejection, Request, render};
 use millstream_model::entry::{Entry, Epoch, Evaluation, Scanned, TimerFired};
 use millstream_model::payload::PayloadRef;
 use millstream_model::plan::StepIndex;
@@ -124,7 +124,7 @@ fn entries_about_steps_that_do_not_exist_are_ignored() {
 #[test]
 fn the_newest_epoch_and_the_last_entry_are_known() {
     let mut world = World::new(&definition(STORED));
-    assert_eq!(world.partition.epoch(), None);
+    assert_eq!(Partition::default().epoch(), None);
     let node = || "n".parse().expect("a name");
     let epoch = Epoch { node: node(), epoch: 3, fold_rev: 1 };
     assert!(world.apply(Entry::Epoch(epoch.clone())).is_empty());

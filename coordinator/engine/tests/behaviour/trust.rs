@@ -1,4 +1,5 @@
-use millstream_engine::{Halt, Origin};
+use millstream_engine::partition::FOLD_REV;
+use millstream_engine::{Halt, Origin, Want};
 use millstream_model::entry::{CancelRequested, Entry, Epoch};
 use millstream_model::ids::Capability;
 use millstream_model::position::Position;
@@ -61,13 +62,13 @@ fn what_this_build_does_not_know_halts_the_partition() {
     let mut world = World::new(&definition(ONE));
     let epoch = Entry::Epoch(Epoch { node: "n".parse().expect("a name"), epoch: 1, fold_rev: 99 });
     let halt = world.partition.apply(Position::start_of(1), Timestamp::default(), Origin::Control, epoch);
-    assert_eq!(halt, Err(Halt::FoldRevision { found: 99, known: 1 }));
+    assert_eq!(halt, Err(Halt::FoldRevision { found: 99, known: FOLD_REV }));
 
     let mut submitted = world.submitted("1");
     submitted.definition = millstream_model::hash::ContentHash::of(b"gone");
     let definition = submitted.definition;
     let entry = Entry::Submitted(Box::new(submitted));
-    assert_eq!(world.partition.wants(Origin::Control, &entry), Some(definition));
+    assert_eq!(world.partition.wants(Origin::Control, &entry), Some(Want::Definition(definition)));
     let halt = world.partition.apply(Position::start_of(2), Timestamp::default(), Origin::Control, entry);
     assert_eq!(halt, Err(Halt::MissingDefinition { execution: id(), definition }));
 }

@@ -4,8 +4,8 @@ use millstream_engine::Execution;
 use millstream_model::event::{Event, EventType};
 use millstream_model::position::EventId;
 
-use super::world::{Seen, World, empty, fold};
-use crate::check::id;
+use super::world::{Seen, World, fold};
+use crate::check::{empty, id};
 
 /// Checks a history that was told to its end.
 pub fn check(world: &World) {
@@ -41,7 +41,7 @@ pub fn check_history(earlier: &[Event], events: &[Event]) {
 
 /// The journal, folded again, is the same execution after every entry.
 fn check_refold(world: &World) {
-    let mut partition = empty(&world.plan);
+    let mut partition = empty(world.fold_rev, &world.plan);
     for ((position, at, entry), seen) in world.journal.iter().zip(&world.seen) {
         fold(&mut partition, *position, *at, entry.clone());
         let execution = partition.execution(id()).expect("it was submitted");

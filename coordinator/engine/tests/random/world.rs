@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use millstream_engine::partition::FOLD_REV_OLDEST;
 use millstream_engine::scope::Values;
 use millstream_engine::{Applied, Effect, Evaluate, Execution, Origin, Outcome, Partition, TaskRef, render};
 use millstream_model::definition::Retry;
@@ -29,6 +30,7 @@ pub struct World {
     pub dice: Dice,
     pub partition: Partition,
     pub plan: Arc<Plan>,
+    pub fold_rev: u16,
     pub now: Timestamp,
     /// The journal so far.
     pub journal: Vec<(Position, Timestamp, Entry)>,
@@ -83,13 +85,15 @@ impl World {
     /// A world in which the definition was submitted, with its input at hand or stored elsewhere.
     pub fn new(definition: &str, mut dice: Dice) -> Self {
         let fixture = check::World::new(definition);
+        let fold_rev = FOLD_REV_OLDEST + u16::from(dice.chance(60));
         let input = if dice.chance(25) { "stored" } else { INPUT };
         let submitted = Submitted { input: check::payload(input), ..fixture.submitted("{}") };
         let plan = plan(definition);
         let mut world = Self {
             watched: dice.chance(30),
             dice,
-            partition: empty(&plan),
+            partition: check::empty(fold_rev, &plan),
+            fold_rev,
             plan,
             now: fixture.now,
             journal: Vec::new(),
@@ -325,13 +329,6 @@ impl World {
             Position::start_of(sequence + 1)
         }
     }
-}
-
-/// A partition that knows the definition and nothing else.
-pub fn empty(plan: &Arc<Plan>) -> Partition {
-    let mut partition = Partition::default();
-    partition.install(plan.clone());
-    partition
 }
 
 /// Folds an entry as the one who may write it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Report;
 use super::graph::Graph;
-use crate::expression::{Condition, Path, Root, Template};
+use crate::expression::{Attribute, Condition, Path, Root, Template};
 use crate::plan::Expressions;
 use crate::source::{Content, Node, Place};
 
@@ -56,6 +56,24 @@ pub(super) fn of_output(tree: &Node, graph: &Graph<'_>, report: &mut Report) -> 
     let path = "output_map".to_owned();
     let reader = Reader { path, place: node.place, step: None, no_item, compensates: false };
     template(node, &reader, graph, report)
+}
+
+/// Compiles `searchable`.
+pub(super) fn of_searchable(tree: &Node, report: &mut Report) -> Vec<Attribute> {
+    let members = tree.get("searchable").map(Node::members).unwrap_or_default();
+    let mut attributes = Vec::with_capacity(members.len());
+    for member in members {
+        let Some(text) = member.value.as_str() else { continue };
+        match Attribute::parse(&member.name, text) {
+            Ok(attribute) => attributes.push(attribute),
+            Err(error) => {
+                let message = format!("the path cannot be read at its column {}: {}", error.column, error.message);
+                let path = format!("searchable.{}", member.name);
+                report.add(path, member.value.place, message, "");
+            }
+        }
+    }
+    attributes
 }
 
 fn condition(node: &Node, reader: &Reader<'_>, graph: &Graph<'_>, report: &mut Report) -> Option<Condition> {

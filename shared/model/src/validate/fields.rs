@@ -4,7 +4,9 @@ use super::Report;
 use super::language::{Field, LATER, STEP, SYNONYMS, Takes, WORKFLOW};
 use crate::error::ErrorCode;
 use crate::ids::StepId;
-use crate::limits::{CONDITION_LENGTH_MAX, DURATION_MS_MAX, LABELS_MAX, STEPS_MAX};
+use crate::limits::{
+    CONDITION_LENGTH_MAX, DURATION_MS_MAX, LABELS_MAX, RETENTION_MS_MAX, RETENTION_MS_MIN, SEARCHABLE_MAX, STEPS_MAX,
+};
 use crate::source::{Content, Member, Node};
 use crate::suggestion::closest;
 
@@ -123,6 +125,10 @@ fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
             let takes = format!("`{name}` is a whole number of milliseconds");
             number(node, path, name, *min, DURATION_MS_MAX, &takes, report);
         }
+        Takes::Retention => {
+            let takes = format!("`{name}` is a whole number of milliseconds");
+            number(node, path, name, RETENTION_MS_MIN, RETENTION_MS_MAX, &takes, report);
+        }
         Takes::Factor { min } => match float(node) {
             Some(factor) if factor >= *min => {}
             _ => wrong(node, path, &format!("`{name}` is a number of at least {min}"), mend(name), report),
@@ -144,6 +150,7 @@ fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
             }
         }
         Takes::Labels => labels(node, path, report),
+        Takes::Searchable => searchable(node, path, report),
         Takes::Names { max } => names(node, path, name, *max, report),
         Takes::Object(fields) => object(node, path, fields, &format!("`{name}`"), report),
         Takes::Steps { min } => {
@@ -162,16 +169,17 @@ fn value(node: &Node, path: &str, field: &'static Field, report: &mut Report) {
     }
 }
 
+const NAME_RULE: &str =
+    "names have letters, digits, `_` and `-`, start with a letter or `_`, and have at most 64 characters";
+
 fn check_name(node: &Node, path: &str, name: &str, report: &mut Report) {
-    const RULE: &str =
-        "names have letters, digits, `_` and `-`, start with a letter or `_`, and have at most 64 characters";
     match node.as_str().map(str::parse::<StepId>) {
         Some(Ok(_)) => {}
         Some(Err(error)) => {
             let message = format!("`{}` cannot be a name: {error}", node.as_str().unwrap_or_default());
-            report.add(path, node.place, message, RULE);
+            report.add(path, node.place, message, NAME_RULE);
         }
-        None => wrong(node, path, &format!("`{name}` is a name"), RULE, report),
+        None => wrong(node, path, &format!("`{name}` is a name"), NAME_RULE, report),
     }
 }
 
@@ -238,6 +246,28 @@ fn labels(node: &Node, path: &str, report: &mut Report) {
     for member in members.iter().filter(|member| member.value.as_str().is_none()) {
         let takes = format!("the label `{}` is a string", member.name);
         wrong(&member.value, &join(path, &member.name), &takes, "put it in quotes", report);
+    }
+}
+
+/// The form of `searchable`; its paths are compiled with the other expressions.
+fn searchable(node: &Node, path: &str, report: &mut Report) {
+    let Content::Object(members) = &node.content else {
+        let help = "as in {order: $.input.order_id}";
+        return wrong(node, path, "`searchable` is an object of names and paths", help, report);
+    };
+    if members.len() > SEARCHABLE_MAX {
+        let message = format!("there are at most {SEARCHABLE_MAX} attributes, not {}", members.len());
+        report.add(path, node.place, message, "");
+    }
+    for member in members {
+        let path = join(path, &member.name);
+        if let Err(error) = member.name.parse::<StepId>() {
+            report.add(&path, member.place, format!("`{}` cannot be a name: {error}", member.name), NAME_RULE);
+        }
+        if member.value.as_str().is_none() {
+            let takes = format!("the attribute `{}` is a path", member.name);
+            wrong(&member.value, &path, &takes, "as in $.input.order_id", report);
+        }
     }
 }
 

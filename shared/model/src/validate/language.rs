@@ -24,6 +24,8 @@ pub(super) enum Takes {
     Duration {
         min: u64,
     },
+    /// `retention_ms`.
+    Retention,
     /// A number of at least this.
     Factor {
         min: f64,
@@ -38,6 +40,7 @@ pub(super) enum Takes {
     /// What a JSON Schema is: an object or a boolean.
     Schema,
     Labels,
+    Searchable,
     Names {
         max: usize,
     },
@@ -69,6 +72,8 @@ pub(super) const WORKFLOW: &[Field] = &[
     optional("on_failure", Takes::Word(&["fail_fast", "continue", "compensate"])),
     optional("default_retry", Takes::Object(RETRY)),
     optional("labels", Takes::Labels),
+    optional("retention_ms", Takes::Retention),
+    optional("searchable", Takes::Searchable),
     required("steps", Takes::Steps { min: 1 }),
     optional("finally", Takes::Steps { min: 0 }),
 ];
@@ -144,6 +149,7 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("agent", "agent_id"),
     ("after", "depends_on"),
     ("always", "finally"),
+    ("attributes", "searchable"),
     ("catch", "fallback"),
     ("compensation", "compensate"),
     ("for_each", "fan_out"),
@@ -158,6 +164,7 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("on_exit", "finally"),
     ("outputs", "output_map"),
     ("requires", "depends_on"),
+    ("retention", "retention_ms"),
     ("retries", "retry"),
     ("retries", "default_retry"),
     ("retry", "default_retry"),

@@ -4,6 +4,7 @@ use crate::payload::Payload;
 
 mod failures;
 mod finally;
+mod searchable;
 
 /// What is wrong with `text`, one problem per line.
 fn check(text: &str, expected: &str) {
@@ -32,6 +33,8 @@ max_parallel: 10
 timeout_ms: 3600000
 default_step_timeout_ms: 60000
 labels: {team: billing}
+retention_ms: 604800000
+searchable: {day: $.input.day, rows: "$.output['rows']"}
 input_schema: {type: object, required: [day]}
 context_schema: true
 steps:

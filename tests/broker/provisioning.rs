@@ -25,6 +25,22 @@ async fn provisioning_twice_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_cluster_of_an_older_version_gets_what_it_lacks() {
+    let (server, broker) = cluster().await;
+    broker.append_control(P0, "one", Bytes::from_static(b"batch")).await.expect("appended");
+    let before = broker.journal_state(P0).await.expect("a journal");
+    let mut raw = RawNats::connect(&server.url()).await;
+    for stream in ["MS_HISTORY", "MS_AUDIT", "KV_MS_LEASES", "OBJ_MS_SNAPSHOTS"] {
+        assert_eq!(raw.api(&format!("STREAM.DELETE.{stream}"), &json!({})).await["success"], true, "{stream}");
+    }
+    broker.provision(&topology()).await.expect("the rest is added");
+    for facts in broker.stream_facts(&topology()).await.expect("described") {
+        assert!(facts.found.is_some_and(|found| found.differences.is_empty()), "{}", facts.name);
+    }
+    assert_eq!(broker.journal_state(P0).await.expect("a journal"), before);
+}
+
+#[tokio::test]
 async fn a_server_without_a_cluster_has_no_partitions() {
     let server = nats::start().await;
     assert_eq!(connect(&server).await.partitions().await.expect("asked"), None);

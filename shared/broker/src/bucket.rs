@@ -26,6 +26,7 @@ const OPERATION: &str = "KV-Operation";
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) key: String,
+    pub(crate) revision: u64,
     pub(crate) time: Timestamp,
     pub(crate) value: Bytes,
 }
@@ -67,7 +68,7 @@ pub(crate) fn is_marker(headers: &HeaderMap) -> bool {
 }
 
 /// A time to live as JetStream takes it: whole seconds, at least one.
-fn ttl_text(ttl: Duration) -> String {
+pub(crate) fn ttl_text(ttl: Duration) -> String {
     let seconds = ttl.as_millis().div_ceil(1_000).max(1);
     format!("{seconds}s")
 }
@@ -159,7 +160,7 @@ fn record(bucket: &str, message: StoredMessage) -> Option<Record> {
         return None;
     }
     let key = message.subject.strip_prefix(&key_subject(bucket, ""))?.to_owned();
-    Some(Record { key, time: message.time, value: message.payload })
+    Some(Record { key, revision: message.sequence, time: message.time, value: message.payload })
 }
 
 /// Names the bucket in an error.

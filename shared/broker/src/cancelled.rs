@@ -37,7 +37,7 @@ impl CancelledWatch {
     /// nothing; after an error it goes on trying with the next call.
     pub async fn next(&mut self) -> Result<(ExecutionId, u32), StoreError> {
         loop {
-            let Change::Put { key, value } = self.watch.next().await.map_err(in_bucket(&self.bucket))? else {
+            let Change::Put { key, value, .. } = self.watch.next().await.map_err(in_bucket(&self.bucket))? else {
                 continue;
             };
             match (key.parse(), bound(&value)) {

@@ -100,7 +100,7 @@ impl Broker {
         let Some(record) = self.content(&bucket, hash).await? else { return Ok(None) };
         let text = String::from_utf8_lossy(&record.value).into_owned();
         let Ok(Elsewhere { reference }) = serde_json::from_str(&text) else { return Ok(Some(text)) };
-        let loaded = self.get_object(self.names().definition_object(hash), reference).await;
+        let loaded = self.get_text(self.names().definition_object(hash), reference).await;
         loaded.map(Some).map_err(|source| StoreError::Payload(Box::new(source)))
     }
 
@@ -110,7 +110,7 @@ impl Broker {
             return Ok(text.to_owned().into());
         }
         let reference = PayloadRef::to(text);
-        let stored = self.put_object(self.names().definition_object(hash), reference, text).await;
+        let stored = self.put_text(self.names().definition_object(hash), reference, text).await;
         stored.map_err(|source| StoreError::Payload(Box::new(source)))?;
         Ok(json(&Elsewhere { reference }))
     }
@@ -209,7 +209,7 @@ impl AgentWatch {
     pub async fn next(&mut self) -> Result<AgentChange, StoreError> {
         loop {
             match self.watch.next().await.map_err(in_bucket(&self.bucket))? {
-                Change::Put { key, value } => match serde_json::from_slice(&value) {
+                Change::Put { key, value, .. } => match serde_json::from_slice(&value) {
                     Ok(agent) => return Ok(AgentChange::Put(agent)),
                     // One manifest of a newer version must not hide the others.
                     Err(error) => warn!(bucket = self.bucket, key, %error, "not a manifest"),

@@ -186,6 +186,13 @@ impl Broker {
         self.inner.link.clone()
     }
 
+    /// Ends with [`Reply::Denied`](crate::replies::Reply) when the server refuses what this connection is about to
+    /// publish to a subject, and with something else after some seconds.
+    pub(crate) fn refusal(&self, subject: String) -> Ticket {
+        let connection = self.inner.client.statistics().connects.load(Ordering::Relaxed);
+        self.inner.replies.expect(subject, connection, ANSWER_WAIT).1
+    }
+
     /// Sends a message that wants a reply. Messages leave in the order of the calls.
     ///
     /// While the connection is down it waits for it, at most [`ANSWER_WAIT`].

@@ -25,6 +25,14 @@ struct Page<'a> {
     next_by_subj: &'a str,
 }
 
+/// Which single message is wanted.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Get<'a> {
+    Newest { last_by_subj: &'a str },
+    At { seq: u64 },
+}
+
 impl Broker {
     /// Visits every message of a stream whose subject matches `filter`, in order, in pages of at most `batch`.
     ///
@@ -121,16 +129,34 @@ impl Broker {
         stream: &str,
         subject: &str,
     ) -> Result<Option<StoredMessage>, RequestError> {
-        #[derive(Serialize)]
-        struct Get<'a> {
-            last_by_subj: &'a str,
-        }
+        self.leader_message(stream, &Get::Newest { last_by_subj: subject }).await
+    }
+
+    /// The message with a sequence, as the stream's leader knows it.
+    pub(crate) async fn message_at(&self, stream: &str, seq: u64) -> Result<Option<StoredMessage>, RequestError> {
+        self.leader_message(stream, &Get::At { seq }).await
+    }
+
+    /// The message with a sequence, as any replica knows it; a follower may not know the newest ones yet.
+    pub(crate) async fn replica_message_at(
+        &self,
+        stream: &str,
+        seq: u64,
+    ) -> Result<Option<StoredMessage>, RequestError> {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let body = serde_json::to_vec(&Get::At { seq }).expect("a get request always has a JSON form");
+        let answer = self.request(&subject, None, body.into(), ANSWER_WAIT).await?;
+        Ok(if answer.status.is_none() { StoredMessage::from_direct_get(answer) } else { None })
+    }
+
+    async fn leader_message(&self, stream: &str, get: &Get<'_>) -> Result<Option<StoredMessage>, RequestError> {
         #[derive(Deserialize)]
         struct Answer {
             message: Raw,
         }
         #[derive(Deserialize)]
         struct Raw {
+            subject: String,
             seq: u64,
             time: String,
             #[serde(default)]
@@ -139,7 +165,7 @@ impl Broker {
             data: String,
         }
         let method = format!("STREAM.MSG.GET.{stream}");
-        let raw = match self.api::<Answer>(&method, &Get { last_by_subj: subject }).await {
+        let raw = match self.api::<Answer>(&method, get).await {
             Ok(answer) => answer.message,
             Err(error) if error.code() == Some(code::NO_MESSAGE) => return Ok(None),
             Err(error) => return Err(error),
@@ -149,7 +175,7 @@ impl Broker {
             source: <serde_json::Error as serde::de::Error>::custom(what),
         };
         Ok(Some(StoredMessage {
-            subject: subject.to_owned(),
+            subject: raw.subject,
             sequence: raw.seq,
             time: Timestamp::from_rfc3339(&raw.time).ok_or_else(|| unreadable("a time that is not RFC 3339"))?,
             headers: base64::decode(&raw.hdrs)

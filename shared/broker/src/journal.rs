@@ -1,4 +1,4 @@
-//! Appending to the journal, and how full it is. Reading is in `reader.rs`.
+//! Appending to the journal, how full it is, and purging it. Reading is in `reader.rs`.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use millstream_model::ids::{Capability, Partition};
 use millstream_model::time::Timestamp;
 use millstream_model::trace::TraceParent;
+use serde::Deserialize;
 
-use crate::Broker;
-use crate::reader::ReadError;
 use crate::request::{ANSWER_WAIT, RequestError};
 use crate::stored::{RefusedStore, stored};
 use crate::tasks::trace_headers;
+use crate::{Broker, ReadError};
 
 /// A batch that is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,22 +22,22 @@ pub struct Appended {
     pub duplicate: bool,
 }
 
-/// Why a batch may not be in the journal.
+/// Why a message may not be in the stream it was for.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    #[error("the journal is full: {description}")]
+    #[error("the stream is full: {description}")]
     Full { description: String },
-    #[error("a batch of {size} bytes is larger than the server takes")]
+    #[error("a message of {size} bytes is larger than the server takes")]
     TooLarge { size: usize },
     #[error("NATS refuses this connection to publish to {subject}")]
     Denied { subject: String },
     #[error("no stream takes {subject}")]
     NoStream { subject: String },
-    #[error("not connected to NATS; the batch was not sent")]
+    #[error("not connected to NATS; the message was not sent")]
     Offline,
-    #[error("it is unknown whether the batch on {subject} is stored: {reason}")]
+    #[error("it is unknown whether the message on {subject} is stored: {reason}")]
     Unknown { subject: String, reason: String },
-    #[error("NATS refused the batch with error {code}: {description}")]
+    #[error("NATS refused the message with error {code}: {description}")]
     Rejected { code: u64, description: String },
 }
 
@@ -50,12 +50,12 @@ impl AppendError {
         }
     }
 
-    /// Whether the batch may be in the journal all the same.
+    /// Whether the message may be in the stream all the same.
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown { .. })
     }
 
-    fn of(error: RequestError, size: usize) -> Self {
+    pub(crate) fn of(error: RequestError, size: usize) -> Self {
         match error {
             RequestError::Offline => Self::Offline,
             RequestError::NoAnswer { subject, reason } => Self::Unknown { subject, reason: reason.to_owned() },
@@ -115,13 +115,37 @@ impl Broker {
         self.append(subject, traceparent.map(trace_headers), batch).await
     }
 
-    async fn append(&self, subject: String, headers: Option<HeaderMap>, batch: Bytes) -> Result<Appended, AppendError> {
+    /// Sends a message to a stream and waits until that says it is stored.
+    pub(crate) async fn append(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        batch: Bytes,
+    ) -> Result<Appended, AppendError> {
         let size = batch.len();
         let answer = self.request(&subject, headers, batch, ANSWER_WAIT).await;
         answer
             .and_then(|answer| stored(subject, &answer.payload))
             .map(|stored| Appended { sequence: stored.seq, duplicate: stored.duplicate })
             .map_err(|error| AppendError::of(error, size))
+    }
+
+    /// Purges the messages of a journal that come before `below`, and answers how many there were. Without a message
+    /// `below` nothing is purged: the journal is not the one that the caller means.
+    pub async fn purge_journal(&self, partition: Partition, below: u64) -> Result<u64, RequestError> {
+        #[derive(Deserialize)]
+        struct Purged {
+            #[serde(default)]
+            purged: u64,
+        }
+        let stream = self.names().journal_stream(partition);
+        // To JetStream a purge below 0 is one of everything, and one beyond the end makes the journal skip ahead.
+        if below == 0 || self.message_at(&stream, below).await?.is_none() {
+            return Ok(0);
+        }
+        let method = format!("STREAM.PURGE.{stream}");
+        let purged: Purged = self.api(&method, &serde_json::json!({ "seq": below })).await?;
+        Ok(purged.purged)
     }
 
     /// How full the journal of a partition is.

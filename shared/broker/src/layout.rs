@@ -11,6 +11,10 @@ use millstream_model::limits::{ACK_PENDING_MAX, DUPLICATE_WINDOW_MS, PARTITIONS,
 use millstream_model::names::Names;
 
 use crate::bucket::{bucket_stream, key_subject};
+use crate::objects::{chunks_subject, description_filter, store_stream};
+
+/// How long a lease or presence that ran out leaves a marker for those who watch.
+const LEASE_MARKER_TTL: Duration = Duration::from_secs(30);
 
 /// Where streams keep their messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,6 +89,25 @@ impl Topology {
         }
     }
 
+    /// The records of executions; each message has its own time to live.
+    pub(crate) fn history(&self, names: &Names) -> Config {
+        Config { allow_message_ttl: true, ..self.stream(names.history_stream(), vec![names.history_subjects()]) }
+    }
+
+    /// The audit trail: nothing of it is ever changed or deleted.
+    pub(crate) fn audit(&self, names: &Names) -> Config {
+        Config { deny_delete: true, deny_purge: true, ..self.stream(names.audit_stream(), vec![names.audit()]) }
+    }
+
+    /// Every stream whose configuration is the same whenever it is created; all but the task streams.
+    pub(crate) fn streams(&self, names: &Names) -> Vec<Config> {
+        let journals = (0..self.partitions).filter_map(|partition| u8::try_from(partition).ok()).map(Partition);
+        let mut streams: Vec<Config> = journals.map(|partition| self.journal(names, partition)).collect();
+        streams.extend([self.history(names), self.audit(names)]);
+        streams.extend(self.stores(names));
+        streams
+    }
+
     /// Every bucket and object store.
     pub(crate) fn stores(&self, names: &Names) -> Vec<Config> {
         vec![
@@ -97,7 +120,11 @@ impl Topology {
             },
             self.expiring_bucket(&names.claims()),
             self.expiring_bucket(&names.cancelled()),
+            // Whoever watches leases learns from a marker that one ran out. With a history of one, markers do not
+            // lengthen the life of records that live shorter than they.
+            Config { subject_delete_marker_ttl: Some(LEASE_MARKER_TTL), ..self.expiring_bucket(&names.leases()) },
             self.object_store(&names.payloads()),
+            self.object_store(&names.snapshots()),
         ]
     }
 
@@ -117,7 +144,7 @@ impl Topology {
 
     /// As NATS lays out an object store (ADR-20).
     fn object_store(&self, store: &str) -> Config {
-        let subjects = vec![format!("$O.{store}.C.>"), format!("$O.{store}.M.>")];
-        Config { allow_rollup: true, ..self.stream(format!("OBJ_{store}"), subjects) }
+        let subjects = vec![chunks_subject(store, ">"), description_filter(store)];
+        Config { allow_rollup: true, ..self.stream(store_stream(store), subjects) }
     }
 }

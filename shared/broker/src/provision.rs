@@ -17,7 +17,7 @@ use crate::layout::Topology;
 use crate::request::{RequestError, code};
 
 /// Oldest server whose JetStream has all that we use.
-const SERVER_OLDEST: (i64, i64) = (2, 12);
+pub(crate) const SERVER_OLDEST: (i64, i64) = (2, 12);
 
 /// Workers of one capability that may wait for tasks at the same time.
 const PULLS_WAITING_MAX: i64 = 8_192;
@@ -79,6 +79,37 @@ pub(crate) struct StreamInfo {
     #[serde(with = "millstream_model::time::rfc3339")]
     pub(crate) created: Timestamp,
     pub(crate) state: StreamState,
+    /// Who holds copies; absent without a cluster.
+    #[serde(default)]
+    pub(crate) cluster: Option<StreamCluster>,
+    /// When the leader wrote this answer, by its own clock.
+    #[serde(default)]
+    pub(crate) ts: Option<String>,
+}
+
+/// The Raft group of a stream.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct StreamCluster {
+    #[serde(default)]
+    pub(crate) leader: Option<String>,
+    /// All but the leader.
+    #[serde(default)]
+    pub(crate) replicas: Option<Vec<StreamPeer>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct StreamPeer {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) current: bool,
+    #[serde(default)]
+    pub(crate) offline: bool,
+    /// Nanoseconds since the leader heard of it.
+    #[serde(default)]
+    pub(crate) active: u64,
+    /// Operations that it has yet to do.
+    #[serde(default)]
+    pub(crate) lag: u64,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -89,6 +120,8 @@ pub(crate) struct StreamState {
     pub(crate) bytes: u64,
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
+    #[serde(default)]
+    pub(crate) consumer_count: u64,
 }
 
 impl Broker {
@@ -120,6 +153,8 @@ impl Broker {
             Some(_) | None => {}
         }
         self.ensure_task_stream(topology).await?;
+        self.ensure_stream(&topology.history(self.names())).await?;
+        self.ensure_stream(&topology.audit(self.names())).await?;
         for store in topology.stores(self.names()) {
             self.ensure_stream(&store).await?;
         }

@@ -97,6 +97,7 @@ pub(crate) mod code {
     pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
     pub(crate) const STORAGE_EXCEEDED: u64 = 10047;
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10054;
+    pub(crate) const DELETE_FAILED: u64 = 10057;
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10058;
     pub(crate) const STREAM_NOT_FOUND: u64 = 10059;
     pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10071;

@@ -17,6 +17,7 @@ pub(crate) enum Change {
     Put {
         key: String,
         value: Bytes,
+        revision: u64,
     },
     Deleted {
         key: String,
@@ -128,7 +129,7 @@ impl Watch {
             seen.insert(key.clone(), revision);
         }
         if self.known.insert(key.clone(), revision) != Some(revision) {
-            self.told.push_back(Change::Put { key, value });
+            self.told.push_back(Change::Put { key, value, revision });
         }
     }
 

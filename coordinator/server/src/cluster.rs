@@ -1,46 +1,64 @@
-//! The cluster: what the API asks of the owners of partitions.
+//! The cluster: what the API asks of the owners of partitions, wherever they run.
+//!
+//! Any coordinator answers for any partition: by its own owner, by asking the coordinator that holds the lease, or from
+//! the history.
 
+mod asking;
+mod failure;
+mod following;
 mod kept;
+mod lookup;
+mod notices;
+mod readiness;
+pub mod serving;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use millstream_broker::{Broker, PayloadError};
-use millstream_engine::Request;
+use millstream_broker::Broker;
 use millstream_engine::partition::EXPR_REV;
 use millstream_model::batch::encode_entry;
 use millstream_model::entry::{Defaults, Entry, Fork, Idempotency, Resumed, Submitted};
 use millstream_model::event::Event;
 use millstream_model::hash::{ContentHash, canonical_json};
+use millstream_model::history::KeptIn;
 use millstream_model::ids::{ExecutionId, Namespace, Partition, StepId};
 use millstream_model::limits::INLINE_MAX;
 use millstream_model::payload::Payload;
-use millstream_model::plan::{Plan, StepIndex};
-use millstream_model::position::EventId;
+use millstream_model::plan::Plan;
 use millstream_model::token::Secret;
 use millstream_model::trace::TraceParent;
-use millstream_model::view::{CancelView, ExecutionPhase, ExecutionStatus, ExecutionView, Held};
+use millstream_model::view::{CancelView, ExecutionPhase, ExecutionStatus};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use crate::catalog::Routing;
-use crate::owner::ask::{Ask, KeptSteps, RETRY_AFTER, Ticket};
-use crate::owner::machine::Counts;
-use crate::owner::{self, Handle, Surroundings};
+use crate::catalog::{Catalog, Routing};
+use crate::history::History;
+use crate::leases::{Leases, View};
+use crate::owner::Surroundings;
+use crate::owner::ask::{KeptSteps, RETRY_AFTER};
+use notices::Notices;
+use wire::Question;
 
-/// How long an owner may take to answer; an entry may be in the journal all the same.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub use failure::{CancelError, QueryError, ResumeError, SubmitError};
+pub use readiness::{Absence, Readiness};
+
 /// Bytes of a journal message around a single entry.
 const ENVELOPE: usize = 1_024;
 
-/// Asks the owners of partitions, wherever they are.
+/// Asks the owners of partitions, wherever they are; cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
     broker: Broker,
-    owners: Arc<[Handle]>,
+    catalog: Catalog,
+    leases: Leases,
+    view: watch::Receiver<View>,
+    history: History,
+    notices: Notices,
+    partitions: u16,
     defaults: Defaults,
 }
 
@@ -77,24 +95,6 @@ pub struct Accepted {
     pub repeated: bool,
 }
 
-/// Why there is no execution.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("the idempotency key belongs to execution {execution}, which was asked for with another body")]
-    Conflict { execution: ExecutionId },
-    #[error("the submission has {size} bytes, and NATS takes at most {max} (its max_payload)")]
-    TooLarge { size: usize, max: usize },
-    #[error("the fork would keep {size} bytes of step {step}, which no value may have (at most {max}); fork from it")]
-    KeptTooLarge { step: StepId, size: usize, max: usize },
-    #[error("what the fork keeps cannot be read: {source}")]
-    Kept {
-        #[source]
-        source: PayloadError,
-    },
-    #[error("{reason}")]
-    Unavailable { reason: String, retry_after: Duration },
-}
-
 /// A request for the end of an execution.
 #[derive(Debug, Default)]
 pub struct CancelOrder {
@@ -112,76 +112,29 @@ pub struct Cancelling {
     pub cancel: CancelView,
 }
 
-/// Why nothing was cancelled.
-#[derive(Debug, thiserror::Error)]
-pub enum CancelError {
-    #[error("there is no such execution")]
-    NotFound,
-    #[error("the execution has ended, it is {}", .status.as_str())]
-    Ended { status: ExecutionStatus },
-    /// Its outcome cannot change any more: it is stopping, compensating or finalizing.
-    #[error("the outcome of the execution is decided, it is {}", .phase.as_str())]
-    Decided { phase: ExecutionPhase },
-    #[error("{reason}")]
-    Unavailable { reason: String, retry_after: Duration },
-}
-
-/// Why an execution does not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ResumeError {
-    #[error("there is no such execution")]
-    NotFound,
-    #[error("only executions that are FAILED or TIMEOUT can be resumed, this one is {}", .status.as_str())]
-    NotResumable { status: ExecutionStatus },
-    #[error("{reason}")]
-    Unavailable { reason: String, retry_after: Duration },
-}
-
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    #[error("{reason}")]
-    Unavailable { reason: String, retry_after: Duration },
-}
-
 /// The events of an execution.
 #[derive(Debug)]
 pub struct EventFeed {
     /// What happened so far, after the event that was asked for.
     pub backlog: Vec<Event>,
-    /// What happens from here on; closed after the terminal event, or when the reader is too slow.
+    /// What happens from here on; closed after the terminal event.
     pub live: mpsc::Receiver<Event>,
 }
 
-/// Whether the cluster can take requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Readiness {
-    /// The connection to NATS is up.
-    pub connected: bool,
-    /// Partitions of the cluster.
-    pub partitions: u16,
-    /// Partitions that this coordinator owns and has caught up with.
-    pub caught_up: u16,
-    /// What else keeps it from being ready, such as a halted partition.
-    pub reason: Option<String>,
-    /// What was ignored or repaired since the start.
-    pub counts: Counts,
-}
-
-impl Readiness {
-    /// Whether requests will be answered.
-    pub fn is_ready(&self) -> bool {
-        self.connected && self.caught_up == self.partitions && self.reason.is_none()
-    }
-}
-
 impl Cluster {
-    /// Takes all partitions.
-    pub fn start(surroundings: &Surroundings, defaults: Defaults) -> Self {
-        let broker = surroundings.broker.clone();
-        let partitions = 0..=u8::try_from(surroundings.topology.partitions.max(1) - 1).unwrap_or(u8::MAX);
-        let owners = partitions.map(|p| owner::start(Partition(p), surroundings.clone())).collect();
-        Self { broker, owners, defaults }
+    /// Asks the owners of partitions that the leases tell of, and the history what they have forgotten.
+    pub fn new(surroundings: &Surroundings, leases: Leases, history: History, defaults: Defaults) -> Self {
+        let Surroundings { broker, catalog, topology, stop, .. } = surroundings;
+        Self {
+            broker: broker.clone(),
+            catalog: catalog.clone(),
+            partitions: topology.partitions.max(1),
+            view: leases.view(),
+            leases,
+            history,
+            notices: Notices::start(broker.clone(), stop.clone()),
+            defaults,
+        }
     }
 
     /// Journals a submission and answers with the fold's outcome of it.
@@ -224,10 +177,7 @@ impl Cluster {
         if let Some(forking) = submission.fork {
             submitted = self.with_fork(submitted, forking).await?;
         }
-        let request = Request::Submit(submitted);
-        self.ask(partition, |reply| Ask::Request(request, Ticket::Submit(execution, reply)))
-            .await
-            .map_err(unavailable)?
+        self.ask_to_submit(execution, &Question::Submit(submitted)).await.submission()
     }
 
     /// Completes the submission of a fork. What it keeps goes to the payload store where the entry would become large.
@@ -244,32 +194,28 @@ impl Cluster {
         if size > max { Err(SubmitError::TooLarge { size, max }) } else { Ok(submitted) }
     }
 
-    /// What a fork of the execution keeps under `plan` when it begins at `from`; `None` when there is no such execution.
-    pub async fn kept_for_fork(
-        &self,
-        of: ExecutionId,
-        plan: Arc<Plan>,
-        from: Option<StepIndex>,
-    ) -> Result<Option<KeptSteps>, QueryError> {
-        if self.owner(of.partition()).is_none() {
-            return Ok(None);
-        }
-        self.query(of, |reply| Ask::Kept(of, plan, from, reply)).await
-    }
-
     /// Asks for the end of an execution and answers with how far that is, as the fold sees it.
     pub async fn cancel(&self, execution: ExecutionId, order: CancelOrder) -> Result<Cancelling, CancelError> {
-        if self.owner(execution.partition()).is_none() {
+        if !self.has(execution.partition()) {
             return Err(CancelError::NotFound);
         }
         let CancelOrder { by, reason, compensate } = order;
-        let request = Request::Cancel { execution, reason, by, compensate };
-        let ask = |reply| Ask::Request(request, Ticket::Cancel(execution, reply));
-        let answer = self.ask(execution.partition(), ask).await;
-        answer.unwrap_or_else(|reason| Err(CancelError::Unavailable { reason, retry_after: RETRY_AFTER }))
+        let question = Question::Cancel { execution, reason, by, compensate };
+        let cancelled = self.ask(execution.partition(), &question).await.cancel();
+        if !matches!(cancelled, Err(CancelError::NotFound)) {
+            return cancelled;
+        }
+        match self.ended(execution).await {
+            Ok(Some(kept)) => Err(CancelError::Ended { status: kept.summary.status }),
+            Ok(None) => Err(CancelError::NotFound),
+            Err(QueryError::Unavailable { reason, retry_after }) => {
+                Err(CancelError::Unavailable { reason, retry_after })
+            }
+        }
     }
 
-    /// Lets a failed execution go on from where it stopped, with agents that were resolved anew.
+    /// Lets a failed execution go on from where it stopped, with agents that were resolved anew. One that its owner has
+    /// forgotten is brought back from the history.
     pub async fn resume(
         &self,
         execution: ExecutionId,
@@ -277,76 +223,48 @@ impl Cluster {
         reason: Option<String>,
         routing: Routing,
     ) -> Result<(), ResumeError> {
-        if self.owner(execution.partition()).is_none() {
+        if !self.has(execution.partition()) {
             return Err(ResumeError::NotFound);
         }
         let Routing { agents, routes, fallbacks, compensations } = routing;
-        let resumed = Resumed { execution, by, reason, agents, routes, fallbacks, compensations };
-        let request = Request::Resume(Box::new(resumed));
-        let ask = |reply| Ask::Request(request, Ticket::Resume(execution, reply));
-        let answer = self.ask(execution.partition(), ask).await;
-        answer.unwrap_or_else(|reason| Err(ResumeError::Unavailable { reason, retry_after: RETRY_AFTER }))
-    }
-
-    /// The execution as its owner knows it.
-    pub async fn execution(&self, execution: ExecutionId) -> Result<Option<ExecutionView<Held>>, QueryError> {
-        if self.owner(execution.partition()).is_none() {
-            return Ok(None);
+        let resumed = Resumed { execution, by, reason, transcript: None, agents, routes, fallbacks, compensations };
+        let mut question = Box::new(resumed);
+        let answer = self.ask(execution.partition(), &Question::Resume(question.clone())).await.resume();
+        if !matches!(answer, Err(ResumeError::NotFound)) {
+            return answer;
         }
-        self.query(execution, |reply| Ask::View(execution, reply)).await
-    }
-
-    /// The events of an execution, after `after`.
-    pub async fn events(
-        &self,
-        execution: ExecutionId,
-        after: Option<EventId>,
-    ) -> Result<Option<EventFeed>, QueryError> {
-        if self.owner(execution.partition()).is_none() {
-            return Ok(None);
+        let unavailable =
+            |QueryError::Unavailable { reason, retry_after }| ResumeError::Unavailable { reason, retry_after };
+        // An older one would take back what was done since.
+        let kept = self.ended_last(execution).await.map_err(unavailable)?.ok_or(ResumeError::NotFound)?;
+        let status = kept.summary.status;
+        if !matches!(status, ExecutionStatus::Failed | ExecutionStatus::Timeout) {
+            return Err(ResumeError::NotResumable { status });
         }
-        self.query(execution, |reply| Ask::Events(execution, after, reply)).await
-    }
-
-    /// Passes a worker's notice to whoever follows the execution.
-    pub fn notify(&self, notice: Event) {
-        if let Some(owner) = self.owner(notice.execution_id.partition()) {
-            // A notice is best effort: a busy owner has better things to do.
-            drop(owner.asks.try_send(Ask::Notice(Box::new(notice))));
-        }
-    }
-
-    /// Returns once every partition is caught up or has stopped.
-    pub async fn caught_up(&self) {
-        for owner in self.owners.iter() {
-            let mut status = owner.status.clone();
-            // The owner's task keeps the sender until it stops, and then says why.
-            drop(status.wait_for(|status| status.caught_up || status.stopped.is_some()).await);
-        }
+        question.transcript = Some(match kept.transcript {
+            KeptIn::Stored(reference) => reference,
+            KeptIn::Here(transcript) => {
+                let stored = self.broker.put_bytes(execution, transcript).await;
+                stored.map_err(|error| ResumeError::Unavailable {
+                    reason: format!("what the execution did so far cannot be stored: {error}"),
+                    retry_after: RETRY_AFTER,
+                })?
+            }
+        });
+        self.ask(execution.partition(), &Question::Resume(question)).await.resume()
     }
 
     pub fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    /// Whether requests will be answered.
-    pub fn ready(&self) -> Readiness {
-        let mut readiness = Readiness {
-            connected: self.broker.is_connected(),
-            partitions: u16::try_from(self.owners.len()).unwrap_or(u16::MAX),
-            caught_up: 0,
-            reason: None,
-            counts: Counts::default(),
-        };
-        for owner in self.owners.iter() {
-            let status = owner.status.borrow();
-            readiness.caught_up += u16::from(status.caught_up);
-            readiness.counts.add(&status.counts);
-            if readiness.reason.is_none() {
-                readiness.reason.clone_from(&status.stopped);
-            }
-        }
-        readiness
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Whether the cluster has this partition.
+    fn has(&self, partition: Partition) -> bool {
+        u16::from(partition.0) < self.partitions
     }
 
     /// A random partition, or the one that the idempotency key belongs to.
@@ -359,12 +277,8 @@ impl Cluster {
             }
             None => Uuid::new_v4().as_u64_pair().0,
         };
-        let index = draw % self.owners.len() as u64;
+        let index = draw % u64::from(self.partitions);
         Partition(u8::try_from(index).expect("a cluster has at most 256 partitions"))
-    }
-
-    fn owner(&self, partition: Partition) -> Option<&Handle> {
-        self.owners.get(usize::from(partition.0))
     }
 
     /// A value as it travels: stored when it is large.
@@ -374,30 +288,6 @@ impl Cluster {
         }
         let stored = self.broker.put_payload(execution, text.get()).await;
         stored.map(Payload::stored).map_err(|error| format!("the input cannot be stored: {error}"))
-    }
-
-    async fn query<T>(
-        &self,
-        execution: ExecutionId,
-        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
-    ) -> Result<T, QueryError> {
-        let answer = self.ask(execution.partition(), ask).await;
-        answer.map_err(|reason| QueryError::Unavailable { reason, retry_after: RETRY_AFTER })
-    }
-
-    async fn ask<T>(&self, partition: Partition, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, String> {
-        let (reply, answer) = oneshot::channel();
-        let stopped = || format!("partition {partition} has no owner");
-        let exchange = async {
-            let owner = self.owner(partition).ok_or_else(stopped)?;
-            owner.asks.send(ask(reply)).await.map_err(|_| stopped())?;
-            answer.await.map_err(|_| stopped())
-        };
-        tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| {
-            Err("the journal does not answer; whether the request is in it is not known: repeat it with the same \
-                 Idempotency-Key"
-                .to_owned())
-        })
     }
 }
 

@@ -10,8 +10,10 @@ use config::{Config, Environment, File, Value, ValueKind};
 use millstream_broker::{BrokerConfig, Storage, Topology};
 use millstream_model::entry::Defaults;
 use millstream_model::ids::{InvalidName, NodeId};
-use millstream_model::limits::PARTITIONS;
+use millstream_model::limits::{PARTITIONS, RETENTION_MS};
 
+use crate::audit::AuditConfig;
+use crate::owner::keeper::Keeping;
 use settings::Settings;
 pub use settings::{SETTINGS, Setting};
 
@@ -38,8 +40,15 @@ pub struct CoordinatorConfig {
     pub tasks_per_subject_max: i64,
     /// Size of each partition's journal; unlimited if absent.
     pub journal_bytes_max: Option<i64>,
+    /// How long the history keeps an execution whose definition does not say.
+    pub retention_ms: u64,
+    /// File of the index that survives a restart; without it the index goes with the process.
+    pub index_path: Option<PathBuf>,
     /// What applies where a definition is silent.
     pub defaults: Defaults,
+    pub audit: AuditConfig,
+    /// When what is kept leaves memory, and the journal is cut.
+    pub keeping: Keeping,
 }
 
 impl Default for CoordinatorConfig {
@@ -54,7 +63,11 @@ impl Default for CoordinatorConfig {
             replicas: 1,
             tasks_per_subject_max: topology.tasks_per_subject_max,
             journal_bytes_max: topology.journal_bytes_max,
+            retention_ms: RETENTION_MS,
+            index_path: None,
             defaults: Defaults::default(),
+            audit: AuditConfig::default(),
+            keeping: Keeping::default(),
         }
     }
 }

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use millstream_broker::{Broker, ConnectError, ProvisionError, StoreError};
 use millstream_model::ids::NodeId;
+use millstream_model::limits::NAME_LENGTH_MAX;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::{AuditTrail, StartAuditError};
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::config::CoordinatorConfig;
+use crate::history::{History, IndexError};
 use crate::http::{self, Api};
+use crate::leases::Leases;
 use crate::owner::Surroundings;
 
 /// Between two tries of what NATS does not do yet.
@@ -23,6 +27,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Coordinator {
     address: SocketAddr,
     broker: Broker,
+    audit: AuditTrail,
+    leases: Leases,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
@@ -42,6 +48,10 @@ pub enum StartError {
     Provision(#[from] ProvisionError),
     #[error(transparent)]
     Catalog(#[from] StoreError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the audit trail cannot be kept: {0}")]
+    Audit(#[from] StartAuditError),
 }
 
 impl Coordinator {
@@ -75,15 +85,27 @@ impl Coordinator {
                 Err(error) => return Err(error.into()),
             }
         };
-        let node = config.node.unwrap_or_else(random_node);
-        let surroundings =
-            Surroundings { broker: broker.clone(), catalog: catalog.clone(), topology, node, stop: stop.clone() };
-        let cluster = Cluster::start(&surroundings, config.defaults);
-        tokio::spawn(pass_notices(cluster.clone(), stop.clone()));
+        let node = own_node(config.node.as_ref());
+        let surroundings = Surroundings {
+            broker: broker.clone(),
+            catalog: catalog.clone(),
+            topology,
+            node,
+            stop: stop.clone(),
+            fold_rev: tokio::sync::watch::Sender::new(millstream_engine::partition::FOLD_REV).subscribe(),
+            keeping: config.keeping,
+            retention_ms: config.retention_ms,
+        };
+        let history = History::start(broker.clone(), config.index_path, stop.clone()).await?;
+        api.open_history(history.clone());
+        let leases = Leases::start(surroundings.clone(), config.listen.to_string());
+        let cluster = Cluster::new(&surroundings, leases.clone(), history, config.defaults);
         cluster.caught_up().await;
+        let audit = AuditTrail::start(&config.audit, &broker)?;
+        api.open_audit(audit.clone());
         api.open(cluster, catalog);
         let stop = unfinished.disarm();
-        Ok(Self { address, broker, stop, server })
+        Ok(Self { address, broker, audit, leases, stop, server })
     }
 
     /// Where the API listens.
@@ -91,41 +113,42 @@ impl Coordinator {
         self.address
     }
 
-    /// Ends event streams, lets open requests end, and closes the connection.
+    /// Hands the partitions over to other coordinators, ends event streams, lets open requests end, and closes the
+    /// connection.
     pub async fn stop(self) {
+        self.leases.leave().await;
         self.stop.cancel();
         if let Err(error) = self.server.await {
             tracing::error!(%error, "the API's server failed");
         }
+        self.audit.close().await;
         self.broker.drain().await;
     }
 }
 
-/// A name that no other coordinator has.
-fn random_node() -> NodeId {
-    format!("node-{}", Uuid::new_v4().simple()).parse().expect("letters, digits and a dash")
+/// The process's name in the cluster: what it is configured to be and a few characters of its own. No two processes have
+/// the same, not even one and its successor.
+fn own_node(configured: Option<&NodeId>) -> NodeId {
+    let unique = Uuid::new_v4().simple().to_string();
+    let (name, unique) = match configured {
+        Some(name) => (name.as_str(), &unique[..8]),
+        None => ("node", unique.as_str()),
+    };
+    let name = &name[..name.len().min(NAME_LENGTH_MAX - unique.len() - 1)];
+    format!("{name}-{unique}").parse().expect("a name, a dash, letters and digits")
 }
 
-/// Hands what workers say they do to those who follow the executions. Notices are best effort.
-async fn pass_notices(cluster: Cluster, stop: CancellationToken) {
-    let follow = async {
-        loop {
-            match cluster.broker().subscribe_live().await {
-                Ok(mut notices) => {
-                    while let Some(notice) = notices.next().await {
-                        cluster.notify(notice);
-                    }
-                    return;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "notices of workers cannot be followed yet");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = follow => {}
-        () = stop.cancelled() => {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_processes_of_one_name_are_two_nodes() {
+        let name: NodeId = "a".parse().expect("a name");
+        assert!(own_node(Some(&name)).as_str().starts_with("a-"));
+        assert_ne!(own_node(Some(&name)), own_node(Some(&name)));
+        let long: NodeId = "n".repeat(NAME_LENGTH_MAX).parse().expect("a name");
+        assert_eq!(own_node(Some(&long)).as_str().len(), NAME_LENGTH_MAX);
+        assert_ne!(own_node(None), own_node(None));
     }
 }

@@ -8,18 +8,23 @@ pub mod problem;
 pub mod routes;
 
 mod agents;
+mod audit;
+mod entries;
 mod events;
 mod executions;
 mod forks;
 mod health;
 mod json;
 mod listen;
+mod listing;
+mod metrics;
 mod provenance;
 mod request;
 mod resumes;
 mod schemas;
 mod splice;
 mod submissions;
+mod transcripts;
 mod wait;
 mod workflows;
 
@@ -30,15 +35,17 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use millstream_telemetry::requests;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::audit::AuditTrail;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
+use crate::history::History;
 use problem::{Problem, ProblemKind};
 
 pub use listen::serve;
@@ -54,13 +61,17 @@ pub struct Api {
 
 struct Shared {
     rooms: OnceLock<(Cluster, Catalog)>,
+    audit: OnceLock<AuditTrail>,
+    history: OnceLock<History>,
     stop: CancellationToken,
 }
 
 impl Api {
     /// An API whose cluster is not there yet. `stop` ends event streams and waits.
     pub fn starting(stop: CancellationToken) -> Self {
-        Self { shared: Arc::new(Shared { rooms: OnceLock::new(), stop }) }
+        Self {
+            shared: Arc::new(Shared { rooms: OnceLock::new(), audit: OnceLock::new(), history: OnceLock::new(), stop }),
+        }
     }
 
     /// From here on requests are served. The first call counts.
@@ -68,11 +79,26 @@ impl Api {
         self.shared.rooms.get_or_init(|| (cluster, catalog));
     }
 
+    /// Where decisions are recorded; before [`Self::open`].
+    pub fn open_audit(&self, audit: AuditTrail) {
+        self.shared.audit.get_or_init(|| audit);
+    }
+
+    fn audit(&self) -> Result<&AuditTrail, Problem> {
+        self.shared.audit.get().ok_or_else(starting)
+    }
+
+    /// Where executions are found that their owners have forgotten; before [`Self::open`].
+    pub fn open_history(&self, history: History) {
+        self.shared.history.get_or_init(|| history);
+    }
+
+    fn history(&self) -> Result<&History, Problem> {
+        self.shared.history.get().ok_or_else(starting)
+    }
+
     fn rooms(&self) -> Result<&(Cluster, Catalog), Problem> {
-        self.shared
-            .rooms
-            .get()
-            .ok_or_else(|| Problem::unavailable("the coordinator is starting: it waits for NATS", RETRY_AFTER))
+        self.shared.rooms.get().ok_or_else(starting)
     }
 
     fn cluster(&self) -> Result<&Cluster, Problem> {
@@ -88,20 +114,25 @@ impl Api {
     }
 }
 
+fn starting() -> Problem {
+    Problem::unavailable("the coordinator is starting: it waits for NATS", RETRY_AFTER)
+}
+
 /// The whole API as a service.
 pub fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in routes::routes() {
         router = router.route(route.path, route.handler);
     }
-    let router = router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(api);
-    router.layer(from_fn(same_site)).layer(from_fn(traced))
+    let router = router.fallback(no_route).method_not_allowed_fallback(no_method).with_state(api.clone());
+    let router = router.layer(from_fn(same_site)).layer(from_fn_with_state(api, audit::refusals));
+    router.layer(from_fn(traced))
 }
 
 /// Gives each request a span, below its caller's; probes have none.
 async fn traced(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    if route.is_empty() || route.starts_with("/healthz") {
+    if route.is_empty() || route == "/metrics" || route.starts_with("/healthz") {
         return next.run(request).await;
     }
     let span = requests::server_span(request.method().as_str(), route, request::caller(request.headers()).as_ref());

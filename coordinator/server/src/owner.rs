@@ -17,14 +17,19 @@ pub mod clock;
 pub mod command;
 pub mod core;
 mod emit;
+mod ended;
 mod errands;
 pub mod failure;
+pub mod keeper;
 mod later;
 pub mod machine;
 mod payloads;
 mod reading;
+mod recovery;
 mod refusals;
+mod reporting;
 mod spans;
+pub mod status;
 pub mod sweep;
 mod unsent;
 mod watchers;
@@ -34,23 +39,34 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use millstream_broker::{AppendError, Broker, ReadError, Topology};
-use millstream_engine::{Request, TaskRef};
+use millstream_broker::{AppendError, Broker, Topology};
+use millstream_engine::{Request, TaskRef, Want};
 use millstream_model::ids::{Capability, ExecutionId, NodeId, Partition};
+use millstream_model::position::EventId;
 use millstream_model::trace::TraceParent;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::core::{Core, Ownership};
-use crate::catalog::{Catalog, PlanError};
+use crate::catalog::Catalog;
+use crate::cluster::EventFeed;
+use crate::history::summary;
 use ask::{Ask, Ticket};
 use clock::Mono;
 use command::{Answer, AskId, Command};
+use ended::Ended;
+use errands::records;
+use errands::snapshots::fullness;
 use errands::{Done, Errands};
 use failure::{PublishFailure, StoreFailure};
-use machine::{Counts, Message, Stop};
+use keeper::Keeping;
+use machine::Message;
 use reading::{Read, plan, read_journal};
+
 use watchers::Watchers;
+
+pub use status::{Figures, Status};
 
 /// Decoded journal messages that wait to be folded.
 const READ_AHEAD: usize = 256;
@@ -58,18 +74,10 @@ const READ_AHEAD: usize = 256;
 const ASKS_MAX: usize = 4_096;
 /// Between two tries of what cannot be read.
 const RETRY: Duration = Duration::from_millis(250);
+/// How often the journal's size is looked at, and what is held is told.
+const JOURNAL_PERIOD: Duration = Duration::from_secs(5);
 /// How often the connection is looked at.
 const LINK_PERIOD: Duration = Duration::from_millis(100);
-
-/// What others see of an owner.
-#[derive(Debug, Clone, Default)]
-pub struct Status {
-    /// It has folded the journal up to its own epoch.
-    pub caught_up: bool,
-    /// Why it stopped.
-    pub stopped: Option<String>,
-    pub counts: Counts,
-}
 
 /// What an owner needs from its process.
 #[derive(Clone)]
@@ -77,8 +85,14 @@ pub struct Surroundings {
     pub broker: Broker,
     pub catalog: Catalog,
     pub topology: Topology,
+    /// Unique among all processes that ever were.
     pub node: NodeId,
     pub stop: CancellationToken,
+    /// Newest revision of the fold that all live coordinators support.
+    pub fold_rev: watch::Receiver<u16>,
+    pub keeping: Keeping,
+    /// How long the history keeps executions whose definitions do not say.
+    pub retention_ms: u64,
 }
 
 /// A running owner.
@@ -86,21 +100,6 @@ pub struct Surroundings {
 pub struct Handle {
     pub asks: mpsc::Sender<Ask>,
     pub status: watch::Receiver<Status>,
-}
-
-/// Why the owner of a partition ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error(transparent)]
-    Stop(#[from] Stop),
-    #[error("the journal cannot be read: {0}")]
-    Read(#[from] ReadError),
-    #[error("the journal begins with message {first}; the ones before it are gone")]
-    Trimmed { first: u64 },
-    #[error("the reader of the journal has stopped")]
-    ReaderGone,
-    #[error(transparent)]
-    Plan(#[from] PlanError),
 }
 
 /// Starts the owner of `partition`.
@@ -114,10 +113,16 @@ pub fn start(partition: Partition, surroundings: Surroundings) -> Handle {
             ended = run(partition, surroundings, requests, &status) => ended,
         };
         let Err(error) = ended;
-        tracing::error!(%partition, %error, "the partition stops");
+        let halted = error.is_lasting();
+        if halted {
+            tracing::error!(%partition, %error, "the partition halts");
+        } else {
+            tracing::warn!(%partition, %error, "the partition is given up here");
+        }
         status.send_modify(|s| {
             s.caught_up = false;
             s.stopped = Some(format!("partition {partition}: {error}"));
+            s.halted = halted;
         });
     });
     Handle { asks, status: seen }
@@ -130,24 +135,20 @@ async fn run(
     status: &watch::Sender<Status>,
 ) -> Result<std::convert::Infallible, Ended> {
     let broker = &surroundings.broker;
-    let state = loop {
-        match broker.journal_state(partition).await {
-            Ok(state) => break state,
-            Err(error) if error.is_retryable() => tokio::time::sleep(RETRY).await,
-            Err(error) => return Err(error.into()),
-        }
-    };
-    if state.first_sequence > 1 {
-        return Err(Ended::Trimmed { first: state.first_sequence });
-    }
-    let core = Core::new(Ownership {
+    let (state, restored) = recovery::restore(broker, &surroundings.catalog, partition).await?;
+    let from = restored.as_ref().map_or(1, |restored| restored.sequence + 1);
+    let ownership = Ownership {
         node: surroundings.node.clone(),
         epoch: state.last_sequence + 1,
+        id_prefix: format!("{}-{}", surroundings.node, Uuid::new_v4().simple()),
         batch_size_max: broker.max_payload() / 2,
         connection: broker.connection(),
-    });
+        fold_rev: *surroundings.fold_rev.borrow(),
+        keeping: surroundings.keeping,
+    };
+    let core = Core::new(ownership, restored);
     let (messages, read) = mpsc::channel(READ_AHEAD);
-    tokio::spawn(read_journal(broker.clone(), partition, messages));
+    tokio::spawn(read_journal(broker.clone(), partition, from, messages));
     let (catalog, topology) = (surroundings.catalog.clone(), surroundings.topology.clone());
     let (errands, done) = Errands::new(broker.clone(), catalog, topology, partition);
     let mut owner = Owner {
@@ -160,6 +161,8 @@ async fn run(
         watchers: Watchers::default(),
         started: Instant::now(),
         store_fails: false,
+        sleepers: BTreeMap::new(),
+        journal: (0, None),
         surroundings,
     };
     owner.work(Inputs { messages: read, asks, done }, status).await
@@ -183,7 +186,14 @@ struct Owner {
     started: Instant,
     /// The payload store did not take the last value.
     store_fails: bool,
+    /// Who wants to follow executions that are being brought back.
+    sleepers: BTreeMap<ExecutionId, Vec<Follower>>,
+    /// Bytes of the journal, and its limit, as they were last seen.
+    journal: (u64, Option<u64>),
 }
+
+/// Who wants the events after one, and where to.
+type Follower = (Option<EventId>, oneshot::Sender<Option<EventFeed>>);
 
 /// The append under way and its id.
 type Append = Pin<Box<dyn Future<Output = (String, Result<(), AppendError>)> + Send>>;
@@ -196,6 +206,9 @@ impl Owner {
     ) -> Result<std::convert::Infallible, Ended> {
         let mut link = tokio::time::interval(LINK_PERIOD);
         link.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(JOURNAL_PERIOD);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut fold_rev = self.surroundings.fold_rev.clone();
         loop {
             self.perform(status).await;
             let wake = self.wake();
@@ -205,18 +218,26 @@ impl Owner {
                     self.fold(message, id).await?;
                 }
                 Some(ask) = inputs.asks.recv() => self.answer(ask),
-                Some(done) = inputs.done.recv() => self.finish(done),
+                Some(done) = inputs.done.recv() => self.finish(done)?,
                 (id, result) = settled(&mut self.append) => self.appended(&id, result),
                 _ = link.tick() => self.core.link(self.surroundings.broker.connection()),
+                _ = look.tick() => {
+                    self.errands.look_at_journal();
+                    self.report(status);
+                    self.measure(status);
+                }
+                Ok(()) = fold_rev.changed() => {
+                    let fold_rev = *fold_rev.borrow_and_update();
+                    self.core.raise(fold_rev);
+                }
                 () = tokio::time::sleep_until(wake.into()) => self.core.tick(self.now()),
             }
         }
     }
 
     async fn fold(&mut self, message: Message, id: Option<String>) -> Result<(), Ended> {
-        for hash in self.core.wants(&message) {
-            let plan = plan(&self.surroundings.catalog, hash).await?;
-            self.core.install(plan);
+        for want in self.core.wants(&message) {
+            self.bring(want).await?;
         }
         let told = self.core.message(message, id.as_deref(), self.now())?;
         for touched in told.touched {
@@ -225,6 +246,36 @@ impl Owner {
             }
         }
         Ok(())
+    }
+
+    async fn bring(&mut self, want: Want) -> Result<(), Ended> {
+        let (broker, catalog) = (&self.surroundings.broker, &self.surroundings.catalog);
+        loop {
+            let (execution, brought) = match want {
+                Want::Definition(hash) => {
+                    let plan = plan(catalog, hash).await?;
+                    self.core.install(plan);
+                    return Ok(());
+                }
+                Want::Parked(execution, record) => {
+                    (execution, records::bring_parked(broker, catalog, execution, record).await)
+                }
+                Want::Transcript(execution, reference) => {
+                    (execution, records::bring_archived(broker, catalog, execution, reference).await)
+                }
+            };
+            match brought {
+                Ok((found, transcript)) => {
+                    match want {
+                        Want::Parked(_, record) => self.core.unpark(record, found, transcript),
+                        Want::Transcript(..) | Want::Definition(_) => self.core.recall(found, transcript),
+                    }
+                    return Ok(());
+                }
+                Err(StoreFailure::Passing { .. }) => tokio::time::sleep(RETRY).await,
+                Err(StoreFailure::Lasting { reason }) => return Err(Ended::Absent { execution, reason }),
+            }
+        }
     }
 
     fn appended(&mut self, id: &str, result: Result<(), AppendError>) {
@@ -237,7 +288,7 @@ impl Owner {
         }
     }
 
-    fn finish(&mut self, done: Done) {
+    fn finish(&mut self, done: Done) -> Result<(), Ended> {
         let now = self.now();
         match done {
             Done::Fetched(wanted, values, result) => self.core.fetched(&wanted, values, result, now),
@@ -251,7 +302,27 @@ impl Owner {
                 self.core.cancel_marked(execution, below, result.as_ref().copied(), now);
             }
             Done::Unpublished(task, failure) => self.unpublished(task, &failure),
+            Done::Recorded(execution, end, result) => {
+                self.core.recorded(execution, end, result.as_ref().copied(), now);
+            }
+            Done::Parked(execution, result) => self.core.parked(execution, result.as_ref().copied()),
+            Done::Woken(execution, record, result) => {
+                let (found, transcript) = result.map_err(|reason| Ended::Absent { execution, reason })?;
+                self.core.unpark(record, found, transcript);
+                for (after, reply) in self.sleepers.remove(&execution).into_iter().flatten() {
+                    self.follow(execution, after, reply);
+                }
+            }
+            Done::SnapshotStored(taken, result) => {
+                self.core.snapshot_stored(&taken, result.as_ref().copied(), now);
+            }
+            Done::Trimmed(below, result) => self.core.trimmed(below, result.as_ref().copied(), now),
+            Done::Journal(state) => {
+                self.journal = (state.bytes, state.bytes_max);
+                self.core.storage(fullness(&state));
+            }
         }
+        Ok(())
     }
 
     fn watch_store(&mut self, execution: ExecutionId, failure: Option<&StoreFailure>) {
@@ -279,14 +350,29 @@ impl Owner {
                         spans::execution_span(execution);
                     }
                 }
-                Command::Report => {
-                    let counts = self.core.counts().clone();
-                    let caught_up = self.core.owns();
-                    status.send_modify(|s| {
-                        s.caught_up = caught_up;
-                        s.counts = counts;
-                    });
+                Command::Report => self.report(status),
+                Command::Started(execution) => {
+                    if let Some(execution) = self.core.partition().execution(execution) {
+                        let retention_ms = self.surroundings.retention_ms;
+                        self.errands.begin(summary::of(execution, retention_ms, &summary::Values::default()));
+                    }
                 }
+                Command::Record { execution, end, transcript } => {
+                    if let Some(remains) = self.remains(execution) {
+                        self.errands.record(execution, end, remains, transcript);
+                    }
+                }
+                Command::Park { execution, transcript } => {
+                    if let Some(remains) = self.remains(execution) {
+                        self.errands.park(execution, remains, transcript);
+                    }
+                }
+                Command::Wake { execution, record } => self.errands.wake(execution, record),
+                Command::DropRecord { record } => self.errands.drop_record(record),
+                Command::Snapshot(taken) => {
+                    self.errands.store_snapshot(self.surroundings.node.clone(), taken);
+                }
+                Command::Trim { below } => self.errands.trim(below),
             }
         }
     }
@@ -337,12 +423,22 @@ impl Owner {
                 let execution = self.core.partition().execution(id);
                 ask::send(reply, execution.map(|execution| execution.kept_for_fork(&plan, from)));
             }
-            Ask::Events(id, after, reply) => {
-                let execution = self.core.partition().execution(id);
-                ask::send(reply, execution.map(|execution| self.watchers.follow(execution, after)));
-            }
+            Ask::Events(id, after, reply) => match self.core.partition().parked_record(id) {
+                // Whoever follows is told by the execution in memory; it leaves again when it has waited for long.
+                Some(record) => {
+                    self.sleepers.entry(id).or_default().push((after, reply));
+                    self.errands.wake(id, record);
+                }
+                None => self.follow(id, after, reply),
+            },
+            Ask::Transcript(id, reply) => ask::send(reply, self.core.whereabouts(id)),
             Ask::Notice(event) => self.watchers.notify(&event),
         }
+    }
+
+    fn follow(&mut self, id: ExecutionId, after: Option<EventId>, reply: oneshot::Sender<Option<EventFeed>>) {
+        let execution = self.core.partition().execution(id);
+        ask::send(reply, execution.map(|execution| self.watchers.follow(execution, after)));
     }
 
     fn request(&mut self, request: Request, ticket: Ticket) {
@@ -361,6 +457,8 @@ impl Owner {
             Answer::Folded(outcome) => ticket.answer(outcome, execution),
             Answer::Rejected(rejection) => ticket.reject(rejection, execution),
             Answer::Unavailable { reason } => ticket.unavailable(&reason),
+            Answer::NotOwner => ticket.not_owner(),
+            Answer::Busy { reason, limit } => ticket.busy(reason, limit),
         }
     }
 

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use millstream_broker::{BrokerConfig, Storage};
 use millstream_model::entry::Defaults;
+use millstream_model::limits::{RETENTION_MS_MAX, RETENTION_MS_MIN};
 use serde::{Deserialize, Serialize};
 
 use super::{CoordinatorConfig, ENVIRONMENT_PREFIX, ENVIRONMENT_SEPARATOR, InvalidConfig};
+use crate::audit::{AuditConfig, Backend};
+use crate::owner::keeper::Keeping;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +30,7 @@ impl Setting {
 }
 
 /// Every setting.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 30] = [
     Setting { key: "nats.url", meaning: "URL of NATS, or several separated by commas" },
     Setting { key: "nats.user", meaning: "user" },
     Setting { key: "nats.password", meaning: "password" },
@@ -41,6 +44,15 @@ pub const SETTINGS: [Setting; 21] = [
     Setting { key: "replicas", meaning: "replicas of streams and buckets, 1, 3 or 5" },
     Setting { key: "tasks_per_subject_max", meaning: "queued tasks per capability and partition" },
     Setting { key: "journal_bytes_max", meaning: "size of each partition's journal; unlimited if absent" },
+    Setting { key: "audit.backends", meaning: "where the audit trail is kept: nats, sqlite, jsonl, or none" },
+    Setting { key: "audit.path", meaning: "directory of the backends sqlite and jsonl" },
+    Setting { key: "audit.routing", meaning: "whether every submission's plan and routes are recorded" },
+    Setting { key: "history.retention_ms", meaning: "how long the history keeps what has ended" },
+    Setting { key: "index.path", meaning: "file of the index that survives restarts; temporary if absent" },
+    Setting { key: "live_executions_max", meaning: "executions under way per partition; more are refused" },
+    Setting { key: "park_after_ms", meaning: "how long an execution waits before it leaves memory" },
+    Setting { key: "snapshot.entries", meaning: "entries of journal after which a snapshot is taken" },
+    Setting { key: "snapshot.bytes", meaning: "bytes of journal after which a snapshot is taken" },
     Setting { key: "defaults.workflow_timeout_ms", meaning: "deadline of an execution" },
     Setting { key: "defaults.step_timeout_ms", meaning: "start-to-close of one attempt" },
     Setting { key: "defaults.max_parallel", meaning: "steps of an execution at the same time" },
@@ -62,7 +74,36 @@ pub(super) struct Settings {
     replicas: usize,
     tasks_per_subject_max: i64,
     journal_bytes_max: Option<i64>,
+    audit: AuditSettings,
+    history: HistorySettings,
+    live_executions_max: usize,
+    park_after_ms: u64,
+    snapshot: SnapshotSettings,
+    index: IndexSettings,
     defaults: Defaults,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct HistorySettings {
+    retention_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SnapshotSettings {
+    entries: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct IndexSettings {
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct AuditSettings {
+    backends: String,
+    path: Option<PathBuf>,
+    routing: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,6 +139,19 @@ impl Default for Settings {
             replicas: config.replicas,
             tasks_per_subject_max: config.tasks_per_subject_max,
             journal_bytes_max: config.journal_bytes_max,
+            audit: AuditSettings {
+                backends: listed(&config.audit.backends),
+                path: config.audit.path,
+                routing: config.audit.submissions,
+            },
+            history: HistorySettings { retention_ms: config.retention_ms },
+            live_executions_max: config.keeping.live_max,
+            park_after_ms: config.keeping.park_after_ms,
+            snapshot: SnapshotSettings {
+                entries: config.keeping.tail_entries_min,
+                bytes: config.keeping.tail_bytes_min,
+            },
+            index: IndexSettings { path: config.index_path },
             defaults: config.defaults,
         }
     }
@@ -119,6 +173,22 @@ impl Settings {
         if let Some(bytes) = self.journal_bytes_max {
             within("journal_bytes_max", bytes, bytes > 0, "at least 1")?;
         }
+        let keeping = Keeping {
+            live_max: self.live_executions_max,
+            park_after_ms: self.park_after_ms,
+            tail_entries_min: self.snapshot.entries,
+            tail_bytes_min: self.snapshot.bytes,
+            ..Keeping::default()
+        };
+        within("live_executions_max", keeping.live_max, keeping.live_max > 0, "at least 1")?;
+        within("park_after_ms", keeping.park_after_ms, keeping.park_after_ms > 0, "at least 1")?;
+        let entries = keeping.tail_entries_min;
+        within("snapshot.entries", entries, (1..=1_000_000).contains(&entries), "1 to 1,000,000")?;
+        let bytes = keeping.tail_bytes_min;
+        within("snapshot.bytes", bytes, bytes > 0, "at least 1")?;
+        let retention = self.history.retention_ms;
+        let allowed = "1,000 (a second) to ten years";
+        within("history.retention_ms", retention, (RETENTION_MS_MIN..=RETENTION_MS_MAX).contains(&retention), allowed)?;
         check_defaults(&self.defaults)?;
         Ok(CoordinatorConfig {
             nats: BrokerConfig {
@@ -141,8 +211,31 @@ impl Settings {
             tasks_per_subject_max: tasks,
             journal_bytes_max: self.journal_bytes_max,
             defaults: self.defaults,
+            audit: self.audit.check()?,
+            retention_ms: retention,
+            keeping,
+            index_path: self.index.path.filter(|path| !path.as_os_str().is_empty()),
         })
     }
+}
+
+impl AuditSettings {
+    fn check(self) -> Result<AuditConfig, InvalidConfig> {
+        let backends = AuditConfig::backends_of(&self.backends).map_err(|_| InvalidConfig::Range {
+            key: "audit.backends",
+            value: self.backends,
+            allowed: "nats, sqlite and jsonl separated by commas, or none",
+        })?;
+        let config = AuditConfig { backends, path: self.path, submissions: self.routing };
+        let is = config.path.is_some() || !config.needs_path();
+        within("audit.path", "absent", is, "a directory when audit.backends has sqlite or jsonl")?;
+        Ok(config)
+    }
+}
+
+/// Backends as the setting lists them.
+fn listed(backends: &[Backend]) -> String {
+    backends.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn check_defaults(defaults: &Defaults) -> Result<(), InvalidConfig> {

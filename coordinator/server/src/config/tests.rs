@@ -43,7 +43,10 @@ fn every_setting_can_be_given_by_its_variable_and_by_its_key_in_a_file() {
         ("listen", "127.0.0.1:1"),
         ("partitions", "4"),
         ("storage", "memory"),
+        ("audit.backends", "none"),
+        ("audit.routing", "false"),
         ("replicas", "3"),
+        ("history.retention_ms", "5000"),
         ("defaults.backoff_multiplier", "1.5"),
     ];
     let value_of = |key: &str| values.iter().find(|(known, _)| *known == key).map_or("7", |(_, value)| value);
@@ -81,6 +84,7 @@ fn what_cannot_be_used_is_refused_with_its_name() {
         ("node", "a b", "node 'a b'"),
         ("listen", "localhost", "socket address"),
         ("storage", "tape", "tape"),
+        ("history.retention_ms", "999", "history.retention_ms is 999"),
         ("defaults.max_attempts", "0", "defaults.max_attempts is 0"),
         ("defaults.backoff_multiplier", "NaN", "defaults.backoff_multiplier is NaN"),
     ] {

@@ -7,14 +7,18 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millstream_model::agent::Agent;
+use millstream_model::audit::Decision;
 use millstream_model::ids::AgentId;
 use serde::Serialize;
+use serde_json::json;
 
+use super::audit::Provenance;
 use super::limits::AGENT_SIZE_MAX;
 use super::problem::{Problem, ProblemKind};
-use super::request::{Id, Json};
+use super::request::{Id, Json, Parameters};
 use super::workflows::store_problem;
-use super::{Api, RETRY_AFTER, answer};
+use super::{Api, RETRY_AFTER, answer, audit};
+use crate::audit::decisions::{self, Asked};
 use crate::catalog::{AgentsUnknown, RegisterError, UnregisterError, Written};
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
@@ -29,9 +33,13 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
 
 pub(super) async fn create(
     State(api): State<Api>,
+    Parameters(provenance): Parameters<Provenance>,
     Json(agent): Json<Agent, AGENT_SIZE_MAX>,
 ) -> Result<Response, Problem> {
-    api.catalog()?.create_agent(&agent).await.map_err(register_problem)?;
+    let intent = audit::intend(&api, changed("agent.create", &agent, provenance.asked()?)).await?;
+    let outcome = api.catalog()?.create_agent(&agent).await.map_err(register_problem);
+    audit::settle(intent, &outcome);
+    outcome?;
     Ok(written(&agent, Written::Created))
 }
 
@@ -44,23 +52,43 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id<AgentId>) -> Result<
 pub(super) async fn replace(
     State(api): State<Api>,
     Id(id): Id<AgentId>,
+    Parameters(provenance): Parameters<Provenance>,
     Json(agent): Json<Agent, AGENT_SIZE_MAX>,
 ) -> Result<Response, Problem> {
     if agent.id != id {
         let detail = format!("the path names agent {id}, the manifest {}", agent.id);
         return Err(Problem::new(ProblemKind::InvalidAgent, detail));
     }
-    let outcome = api.catalog()?.put_agent(&agent).await.map_err(register_problem)?;
-    Ok(written(&agent, outcome))
+    let intent = audit::intend(&api, changed("agent.put", &agent, provenance.asked()?)).await?;
+    let outcome = api.catalog()?.put_agent(&agent).await.map_err(register_problem);
+    audit::settle(intent, &outcome);
+    Ok(written(&agent, outcome?))
 }
 
-pub(super) async fn remove(State(api): State<Api>, Id(id): Id<AgentId>) -> Result<Response, Problem> {
-    match api.catalog()?.delete_agent(&id).await {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Id(id): Id<AgentId>,
+    Parameters(provenance): Parameters<Provenance>,
+) -> Result<Response, Problem> {
+    let deleted = decisions::admin("agent.delete", format!("agent {id}"), provenance.asked()?, json!({}));
+    let intent = audit::intend(&api, deleted).await?;
+    let outcome = match api.catalog()?.delete_agent(&id).await {
         Ok(true) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(false) => Err(not_found(&id)),
         Err(UnregisterError::Store(error)) => Err(store_problem(&error)),
         Err(error @ UnregisterError::StillVisible) => Err(Problem::unavailable(error.to_string(), RETRY_AFTER)),
-    }
+    };
+    audit::settle(intent, &outcome);
+    outcome
+}
+
+/// A manifest that is stored.
+fn changed(action: &str, agent: &Agent, asked: Asked<'_>) -> Decision {
+    let context = json!({
+        "manifest": agent.hash(), "framework": agent.framework, "capabilities": agent.capabilities,
+        "status": agent.status, "version": agent.version,
+    });
+    decisions::admin(action, format!("agent {}", agent.id), asked, context)
 }
 
 fn written(agent: &Agent, outcome: Written) -> Response {

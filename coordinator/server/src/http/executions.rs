@@ -6,13 +6,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use millstream_model::ids::ExecutionId;
-use millstream_model::view::{CancelView, ExecutionPhase};
+use millstream_model::view::{CancelView, ExecutionPhase, ExecutionView, Held};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use super::entries::position;
 use super::problem::{Problem, ProblemKind};
 use super::request::{Id, Parameters};
 use super::wait::Wait;
-use super::{Api, answer, provenance, splice};
+use super::{Api, RETRY_AFTER, answer, audit, provenance, splice, transcripts};
+use crate::audit::decisions::{self, Asked};
 use crate::cluster::{CancelError, CancelOrder, Cancelling, QueryError};
 
 #[derive(Debug, Deserialize)]
@@ -44,8 +47,22 @@ impl Acknowledged {
     }
 }
 
-pub(super) async fn show(State(api): State<Api>, Id(id): Id<ExecutionId>) -> Result<Response, Problem> {
-    document(&api, id).await
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShowParameters {
+    at: Option<String>,
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Id(id): Id<ExecutionId>,
+    Parameters(parameters): Parameters<ShowParameters>,
+) -> Result<Response, Problem> {
+    let Some(at) = parameters.at else { return document(&api, id).await };
+    let at = position("at", &at)?;
+    let transcript = transcripts::transcript(&api, id).await?;
+    let execution = transcripts::refold(&api, transcript, Some(at)).await?;
+    shown(&api, execution.view(), format!("{}?at={at}", location(id))).await
 }
 
 /// The answer to a cancel: how far it is.
@@ -65,8 +82,14 @@ pub(super) async fn cancel(
     let CancelParameters { by, reason, compensate, wait } = parameters;
     provenance::check(ProblemKind::InvalidRequest, by.as_deref(), reason.as_deref())?;
     let cluster = api.cluster()?;
+    let asked = Asked { by: by.as_deref(), reason: reason.as_deref() };
+    let cancelled = json!({"compensate": compensate});
+    let cancelled = decisions::admin_of_execution("execution.cancel", id, None, asked, cancelled);
+    let intent = audit::intend(&api, cancelled).await?;
     let order = CancelOrder { by, reason, compensate };
-    let mut cancelling = cluster.cancel(id, order).await.map_err(|error| cancel_problem(id, error))?;
+    let outcome = cluster.cancel(id, order).await.map_err(|error| cancel_problem(id, error));
+    audit::settle(intent, &outcome);
+    let mut cancelling = outcome?;
     if let Some(wait) = wait
         && !cancelling.status.is_terminal()
         && wait.for_the_end(&api, cluster, id).await
@@ -103,17 +126,24 @@ fn cancel_problem(id: ExecutionId, error: CancelError) -> Problem {
             );
             Problem::new(ProblemKind::OutcomeDecided, detail).about(location(id))
         }
+        CancelError::NotOwner => {
+            Problem::unavailable("the partition of the execution has no owner at the moment", RETRY_AFTER)
+        }
         CancelError::Unavailable { reason, retry_after } => Problem::unavailable(reason, retry_after),
     }
 }
 
 /// The execution as JSON.
 pub(super) async fn document(api: &Api, id: ExecutionId) -> Result<Response, Problem> {
-    let cluster = api.cluster()?;
-    let view = cluster.execution(id).await.map_err(query_problem)?;
-    let mut view = view.ok_or_else(|| not_found(id))?;
+    let view = api.cluster()?.execution(id).await.map_err(query_problem)?;
+    shown(api, view.ok_or_else(|| not_found(id))?, location(id)).await
+}
+
+async fn shown(api: &Api, mut view: ExecutionView<Held>, own: String) -> Result<Response, Problem> {
+    let id = view.id;
     view.links = BTreeMap::from([
-        ("self".to_owned(), location(id)),
+        ("self".to_owned(), own),
+        ("entries".to_owned(), format!("/executions/{id}/entries")),
         ("events".to_owned(), format!("/executions/{id}/events")),
         ("workflow".to_owned(), format!("/workflows/{}", view.workflow_id)),
         ("fork".to_owned(), format!("/executions/{id}/fork")),
@@ -121,7 +151,7 @@ pub(super) async fn document(api: &Api, id: ExecutionId) -> Result<Response, Pro
     if view.partial_result.as_ref().is_some_and(|result| result.recovery_plan.resumable) {
         view.links.insert("resume".to_owned(), format!("/executions/{id}/resume"));
     }
-    splice::answer(cluster.broker(), view).await
+    splice::answer(api.cluster()?.broker(), view).await
 }
 
 pub(super) fn location(id: ExecutionId) -> String {

@@ -14,6 +14,7 @@ use millstream_model::plan::{Plan, StepIndex};
 use millstream_model::view::{ExecutionView, Held};
 use millstream_telemetry::requests;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::executions::{Acknowledged, document, not_found, query_problem};
@@ -24,7 +25,8 @@ use super::submissions::{
     accepted_at, check_labels, idempotency_key, present, state_of, submit_problem, unresolved, with_own_labels,
 };
 use super::wait::Wait;
-use super::{Api, agents, provenance, schemas, workflows};
+use super::{Api, agents, audit, provenance, schemas, workflows};
+use crate::audit::decisions::{self, Asked, Chosen};
 use crate::catalog::{Catalog, nearest};
 use crate::cluster::{Forking, Submission};
 
@@ -74,6 +76,11 @@ pub(super) async fn fork(
     provenance::check(ProblemKind::InvalidBody, body.by.as_deref(), body.reason.as_deref())?;
     let (cluster, catalog) = (api.cluster()?, api.catalog()?);
     let old = cluster.execution(of).await.map_err(query_problem)?.ok_or_else(|| not_found(of))?;
+    let chosen = match (&body.workflow_id, &body.definition) {
+        (Some(_), _) => Chosen::InForce,
+        (None, Some(_)) => Chosen::Brought,
+        (None, None) => Chosen::Inherited,
+    };
     let plan = plan(catalog, &old, body.workflow_id, body.definition.as_deref()).await?;
     let from = body.from.as_ref().map(|step| find(&plan, step)).transpose()?;
 
@@ -99,17 +106,24 @@ pub(super) async fn fork(
         catalog.keep_definition(&plan).await.map_err(|error| workflows::store_problem(&error))?;
     }
 
+    let asked = Asked { by: body.by.as_deref(), reason: body.reason.as_deref() };
+    let taken = json!({"forked": of, "from": body.from, "kept": kept_ids.len()});
+    let forked = decisions::admin("execution.fork", format!("execution {of}"), asked, taken);
+    let intent = audit::intend_submission(&api, &plan, chosen, &routing, Some(forked)).await?;
+    let trace = requests::current().or_else(|| caller(&headers));
     let submission = Submission {
         plan,
         input,
         context,
         idempotency_key,
         labels,
-        trace: requests::current().or_else(|| caller(&headers)),
+        trace,
         routing,
         fork: Some(Forking { of, from: body.from, by: body.by, reason: body.reason, kept }),
     };
-    let accepted = cluster.submit(submission).await.map_err(submit_problem)?;
+    let accepted = cluster.submit(submission).await.map_err(submit_problem);
+    audit::settle_submission(intent, trace.map(|parent| parent.trace), &accepted);
+    let accepted = accepted?;
     if let Some(wait) = parameters.wait
         && wait.for_the_end(&api, cluster, accepted.execution).await
     {

@@ -16,8 +16,19 @@ pub const RESUME_SIZE_MAX: usize = 16 * 1024;
 pub const REASON_LENGTH_MAX: usize = 1_024;
 /// Bytes of the name of who asks for one of them.
 pub const BY_LENGTH_MAX: usize = 256;
+/// Records of one page of `GET /audit`, unless it asks for another number, and at most.
+pub const AUDIT_PAGE: usize = 100;
+pub const AUDIT_PAGE_MAX: usize = 1_000;
 /// Violations of a schema that one answer lists.
 pub const VIOLATIONS_MAX: usize = 100;
+/// Executions of a page of a list, unless the caller says.
+pub const LIST_LIMIT: usize = 50;
+/// Executions that a page of a list may have.
+pub const LIST_LIMIT_MAX: usize = 500;
+/// Entries of a page, unless the caller says.
+pub const ENTRIES_LIMIT: usize = 1_000;
+/// Entries that a page may have.
+pub const ENTRIES_LIMIT_MAX: usize = 10_000;
 /// A longer `?wait=` waits this long.
 pub const WAIT_MAX: Duration = Duration::from_secs(300);
 /// JSON text above which it is read off the event loop.

@@ -40,13 +40,14 @@ pub enum ProblemKind {
     UnknownStep,
     IdempotencyConflict,
     PayloadUnavailable,
+    Busy,
     Unavailable,
     Internal,
 }
 
 impl ProblemKind {
     /// Every kind, for documents and tests.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::RouteNotFound,
         Self::MethodNotAllowed,
         Self::InvalidRequest,
@@ -73,6 +74,7 @@ impl ProblemKind {
         Self::UnknownStep,
         Self::IdempotencyConflict,
         Self::PayloadUnavailable,
+        Self::Busy,
         Self::Unavailable,
         Self::Internal,
     ];
@@ -106,9 +108,25 @@ impl ProblemKind {
             Self::UnknownStep => "unknown-step",
             Self::IdempotencyConflict => "idempotency-conflict",
             Self::PayloadUnavailable => "payload-unavailable",
+            Self::Busy => "busy",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }
+    }
+
+    /// Whether a rule refused what was well asked: the audit trail has these.
+    pub const fn is_rule(self) -> bool {
+        matches!(
+            self,
+            Self::CrossSite
+                | Self::BodyTooLarge
+                | Self::UnresolvedAgents
+                | Self::TooManyCapabilities
+                | Self::ExecutionEnded
+                | Self::OutcomeDecided
+                | Self::NotResumable
+                | Self::IdempotencyConflict
+        )
     }
 
     /// One line that is the same for every problem of the kind.
@@ -140,6 +158,7 @@ impl ProblemKind {
             Self::UnknownStep => "The workflow has no such step",
             Self::IdempotencyConflict => "The idempotency key was used for another request",
             Self::PayloadUnavailable => "A value of the execution cannot be read",
+            Self::Busy => "More executions are under way than there may be",
             Self::Unavailable => "The cluster is not available",
             Self::Internal => "The coordinator failed",
         }
@@ -171,6 +190,7 @@ impl ProblemKind {
             | Self::UnknownStep
             | Self::UnresolvedAgents => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PayloadUnavailable | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -188,6 +208,13 @@ struct Content {
     problems: Vec<Value>,
     retry_after: Option<Duration>,
     headers: HeaderMap,
+}
+
+/// What an answer's problem is, for those that the answer passes.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub kind: ProblemKind,
+    pub detail: String,
 }
 
 /// The members of a problem's JSON.
@@ -222,6 +249,13 @@ impl Problem {
     /// The cluster cannot do it at the moment; the caller should come back.
     pub fn unavailable(detail: impl Into<String>, retry_after: Duration) -> Self {
         let mut problem = Self::new(ProblemKind::Unavailable, detail);
+        problem.0.retry_after = Some(retry_after);
+        problem
+    }
+
+    /// There is more to do than is good; it passes.
+    pub fn busy(detail: impl Into<String>, retry_after: Duration) -> Self {
+        let mut problem = Self::new(ProblemKind::Busy, detail);
         problem.0.retry_after = Some(retry_after);
         problem
     }
@@ -265,6 +299,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let content = *self.0;
         let status = content.kind.status();
+        let told = Told { kind: content.kind, detail: content.detail.clone() };
         let json = ProblemJson {
             kind: format!("urn:millstream:problem:{}", content.kind.slug()),
             title: content.kind.title().to_owned(),
@@ -275,6 +310,7 @@ impl IntoResponse for Problem {
         };
         let text = serde_json::to_string(&json).expect("a problem always has a JSON form");
         let mut response = (status, text).into_response();
+        response.extensions_mut().insert(told);
         response.headers_mut().extend(content.headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(delay) = content.retry_after {

@@ -5,6 +5,7 @@ use axum::response::Response;
 use millstream_model::ids::ExecutionId;
 use millstream_model::view::ExecutionStatus;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::executions::{Acknowledged, document, location, not_found, query_problem};
 use super::limits::RESUME_SIZE_MAX;
@@ -12,7 +13,8 @@ use super::problem::{Problem, ProblemKind};
 use super::request::{Id, Json, Parameters};
 use super::submissions::{accepted_at, unresolved};
 use super::wait::Wait;
-use super::{Api, agents, provenance, workflows};
+use super::{Api, RETRY_AFTER, agents, audit, provenance, workflows};
+use crate::audit::decisions::{self, Asked, Chosen};
 use crate::cluster::ResumeError;
 
 #[derive(Debug, Deserialize)]
@@ -44,11 +46,21 @@ pub(super) async fn resume(
     let plan = catalog.plan(view.definition).await.map_err(|error| workflows::plan_problem(&error))?;
     let routing = catalog.resolve(&plan).await.map_err(agents::unknown)?.map_err(|found| unresolved(&found))?;
 
-    cluster.resume(id, body.by, body.reason, routing).await.map_err(|error| match error {
+    let asked = Asked { by: body.by.as_deref(), reason: body.reason.as_deref() };
+    let resumed = json!({"status": view.status});
+    let resumed = decisions::admin_of_execution("execution.resume", id, Some(view.trace_id), asked, resumed);
+    let mut intent = audit::intend_submission(&api, &plan, Chosen::Inherited, &routing, Some(resumed)).await?;
+    intent.about(id, view.trace_id);
+    let outcome = cluster.resume(id, body.by, body.reason, routing).await.map_err(|error| match error {
         ResumeError::NotFound => not_found(id),
         ResumeError::NotResumable { status } => not_resumable(id, status),
+        ResumeError::NotOwner => {
+            Problem::unavailable("the partition of the execution has no owner at the moment", RETRY_AFTER)
+        }
         ResumeError::Unavailable { reason, retry_after } => Problem::unavailable(reason, retry_after),
-    })?;
+    });
+    audit::settle(intent, &outcome);
+    outcome?;
     if let Some(wait) = parameters.wait
         && wait.for_the_end(&api, cluster, id).await
     {

@@ -2,7 +2,9 @@
 
 use axum::routing::{self, MethodRouter};
 
-use super::{Api, agents, events, executions, forks, health, resumes, submissions, workflows};
+use super::{
+    Api, agents, audit, entries, events, executions, forks, health, listing, metrics, resumes, submissions, workflows,
+};
 
 /// One method of one path.
 pub struct Route {
@@ -24,11 +26,13 @@ pub fn routes() -> Vec<Route> {
         delete("/workflows/{id}", "Deletes a definition", routing::delete(workflows::remove)),
         post("/workflows/{id}/execute", "Submits an execution", routing::post(submissions::execute)),
 
+        get("/executions", "Lists executions", routing::get(listing::list)),
         get("/executions/{id}", "Shows an execution", routing::get(executions::show)),
         delete("/executions/{id}", "Cancels an execution", routing::delete(executions::cancel)),
         post("/executions/{id}/resume", "Lets a failed execution go on", routing::post(resumes::resume)),
         post("/executions/{id}/fork", "Starts a new execution from a step of an old one", routing::post(forks::fork)),
         get("/executions/{id}/events", "Streams or lists the events of an execution", routing::get(events::events)),
+        get("/executions/{id}/entries", "Lists or exports the entries of an execution", routing::get(entries::entries)),
 
         get("/agents", "Lists agents", routing::get(agents::list)),
         post("/agents", "Registers a new agent", routing::post(agents::create)),
@@ -36,6 +40,9 @@ pub fn routes() -> Vec<Route> {
         put("/agents/{id}", "Registers an agent or replaces it", routing::put(agents::replace)),
         delete("/agents/{id}", "Deletes an agent", routing::delete(agents::remove)),
 
+        get("/audit", "Lists what was decided", routing::get(audit::list)),
+
+        get("/metrics", "Figures for Prometheus", routing::get(metrics::metrics)),
         get("/healthz/started", "Whether the process is up", routing::get(health::started)),
         get("/healthz/live", "Whether the process answers", routing::get(health::live)),
         get("/healthz/ready", "Whether the cluster takes requests", routing::get(health::ready)),

@@ -21,8 +21,10 @@ use super::problem::{Problem, ProblemKind};
 use super::request::{Id, Json, Parameters, caller};
 use super::splice::payload_problem;
 use super::wait::Wait;
-use super::{Api, agents, answer, schemas, workflows};
+use super::{Api, RETRY_AFTER, agents, answer, audit, schemas, workflows};
+use crate::audit::decisions::Chosen;
 use crate::cluster::{Accepted, Cluster, Submission, SubmitError};
+use crate::owner::command::Limit;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -67,18 +69,14 @@ pub(super) async fn execute(
     schemas::check(&plan, &input, body.context.as_deref()).await?;
     let routing = catalog.resolve(&plan).await.map_err(agents::unknown)?.map_err(|found| unresolved(&found))?;
 
-    let submission = Submission {
-        plan,
-        input,
-        context: body.context,
-        idempotency_key,
-        labels,
-        trace: requests::current().or_else(|| caller(&headers)),
-        routing,
-        fork: None,
-    };
+    let intent = audit::intend_submission(&api, &plan, Chosen::InForce, &routing, None).await?;
+    let trace = requests::current().or_else(|| caller(&headers));
+    let submission =
+        Submission { plan, input, context: body.context, idempotency_key, labels, trace, routing, fork: None };
     let cluster = api.cluster()?;
-    let accepted = cluster.submit(submission).await.map_err(submit_problem)?;
+    let accepted = cluster.submit(submission).await.map_err(submit_problem);
+    audit::settle_submission(intent, trace.map(|parent| parent.trace), &accepted);
+    let accepted = accepted?;
     if let Some(wait) = parameters.wait
         && wait.for_the_end(&api, cluster, accepted.execution).await
     {
@@ -147,6 +145,9 @@ pub(super) fn submit_problem(error: SubmitError) -> Problem {
             Problem::new(ProblemKind::BodyTooLarge, error.to_string())
         }
         SubmitError::Kept { source } => payload_problem(&source),
+        SubmitError::NotOwner => Problem::unavailable("the partition has no owner at the moment", RETRY_AFTER),
+        SubmitError::Busy { reason, limit: Limit::Executions, retry_after } => Problem::busy(reason, retry_after),
+        SubmitError::Busy { reason, limit: Limit::Storage, retry_after } => Problem::unavailable(reason, retry_after),
         SubmitError::Unavailable { reason, retry_after } => Problem::unavailable(reason, retry_after),
     }
 }

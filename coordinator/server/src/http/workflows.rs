@@ -5,17 +5,22 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use millstream_broker::{RequestError, StoreError};
+use millstream_model::audit::Decision;
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::WorkflowId;
 use millstream_model::limits::DEFINITION_SIZE_MAX;
+use millstream_model::plan::Plan;
 use millstream_model::time;
 use millstream_model::validate::Gap;
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::audit::Provenance;
 use super::problem::{Problem, ProblemKind};
-use super::request::{Id, Text};
-use super::{Api, RETRY_AFTER, answer};
+use super::request::{Id, Parameters, Text};
+use super::{Api, RETRY_AFTER, answer, audit};
+use crate::audit::decisions::{self, Asked};
 use crate::catalog::{CompileTextError, Compiled, CreateDefinitionError, PlanError, Written, compile_text};
 
 #[derive(Serialize)]
@@ -64,15 +69,22 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Response, Problem> {
     Ok(answer(StatusCode::OK, &List { workflows: workflows.collect() }))
 }
 
-pub(super) async fn create(State(api): State<Api>, Text(text): Text<DEFINITION_SIZE_MAX>) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(api): State<Api>,
+    Parameters(provenance): Parameters<Provenance>,
+    Text(text): Text<DEFINITION_SIZE_MAX>,
+) -> Result<Response, Problem> {
     let compiled = compile(text).await?;
-    api.catalog()?.create_definition(&compiled.plan).await.map_err(|error| match error {
+    let intent = audit::intend(&api, changed("workflow.create", &compiled.plan, provenance.asked()?)).await?;
+    let outcome = api.catalog()?.create_definition(&compiled.plan).await.map_err(|error| match error {
         CreateDefinitionError::Exists { id } => {
             let detail = format!("workflow {id} exists already; PUT /workflows/{id} replaces it");
             Problem::new(ProblemKind::WorkflowExists, detail).about(format!("/workflows/{id}"))
         }
         CreateDefinitionError::Store(error) => store_problem(&error),
-    })?;
+    });
+    audit::settle(intent, &outcome);
+    outcome?;
     Ok(written(&compiled, StatusCode::CREATED))
 }
 
@@ -94,6 +106,7 @@ pub(super) async fn show(State(api): State<Api>, Id(id): Id<WorkflowId>) -> Resu
 pub(super) async fn replace(
     State(api): State<Api>,
     Id(id): Id<WorkflowId>,
+    Parameters(provenance): Parameters<Provenance>,
     Text(text): Text<DEFINITION_SIZE_MAX>,
 ) -> Result<Response, Problem> {
     let compiled = compile(text).await?;
@@ -102,15 +115,37 @@ pub(super) async fn replace(
         let detail = format!("the path names workflow {id}, the definition {}", plan.definition.id);
         return Err(Problem::new(ProblemKind::InvalidDefinition, detail));
     }
-    match api.catalog()?.put_definition(plan).await.map_err(|error| store_problem(&error))? {
+    let intent = audit::intend(&api, changed("workflow.put", plan, provenance.asked()?)).await?;
+    let outcome = api.catalog()?.put_definition(plan).await.map_err(|error| store_problem(&error));
+    audit::settle(intent, &outcome);
+    match outcome? {
         Written::Created => Ok(written(&compiled, StatusCode::CREATED)),
         Written::Replaced => Ok(written(&compiled, StatusCode::OK)),
     }
 }
 
-pub(super) async fn remove(State(api): State<Api>, Id(id): Id<WorkflowId>) -> Result<Response, Problem> {
-    let existed = api.catalog()?.delete_definition(&id).await.map_err(|error| store_problem(&error))?;
-    if existed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(not_found(&id)) }
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Id(id): Id<WorkflowId>,
+    Parameters(provenance): Parameters<Provenance>,
+) -> Result<Response, Problem> {
+    let target = format!("workflow {id}");
+    let deleted = decisions::admin("workflow.delete", target, provenance.asked()?, json!({}));
+    let intent = audit::intend(&api, deleted).await?;
+    let outcome = match api.catalog()?.delete_definition(&id).await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(false) => Err(not_found(&id)),
+        Err(error) => Err(store_problem(&error)),
+    };
+    audit::settle(intent, &outcome);
+    outcome
+}
+
+/// A definition that is stored.
+fn changed(action: &str, plan: &Plan, asked: Asked<'_>) -> Decision {
+    let definition = &plan.definition;
+    let context = json!({"definition": plan.hash, "version": definition.version, "steps": definition.steps.len()});
+    decisions::admin(action, format!("workflow {}", definition.id), asked, context)
 }
 
 /// Checks and compiles the text of a definition.

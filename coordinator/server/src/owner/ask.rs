@@ -11,10 +11,15 @@ use millstream_model::position::EventId;
 use millstream_model::view::{ExecutionView, Held};
 use tokio::sync::oneshot;
 
+use super::command::Limit;
+use super::core::Whereabouts;
 use crate::cluster::{Accepted, CancelError, Cancelling, EventFeed, ResumeError, SubmitError};
 
 /// What a caller is told to wait before trying again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a caller is told to wait when there is more to do than is good.
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What a fork keeps: steps and how they ended.
 pub type KeptSteps = Vec<(StepId, KeptOutput)>;
@@ -28,6 +33,8 @@ pub enum Ask {
     /// What a fork of the execution keeps under another plan when it begins at this step.
     Kept(ExecutionId, Arc<Plan>, Option<StepIndex>, oneshot::Sender<Option<KeptSteps>>),
     Events(ExecutionId, Option<EventId>, oneshot::Sender<Option<EventFeed>>),
+    /// Where the execution is, and what it can be folded again from.
+    Transcript(ExecutionId, oneshot::Sender<Option<Whereabouts>>),
     /// A worker says that it runs something.
     Notice(Box<Event>),
 }
@@ -81,6 +88,25 @@ impl Ticket {
             }
             (Self::Resume(_, reply), Rejection::UnknownExecution(_)) => send(reply, Err(ResumeError::NotFound)),
             (ticket, rejection) => ticket.unavailable(&rejection.to_string()),
+        }
+    }
+
+    /// Nothing was journaled: another process may own the partition.
+    pub fn not_owner(self) {
+        match self {
+            Self::Submit(_, reply) => send(reply, Err(SubmitError::NotOwner)),
+            Self::Cancel(_, reply) => send(reply, Err(CancelError::NotOwner)),
+            Self::Resume(_, reply) => send(reply, Err(ResumeError::NotOwner)),
+        }
+    }
+
+    /// Nothing was journaled: there is more to do than is good.
+    pub fn busy(self, reason: String, limit: Limit) {
+        match self {
+            Self::Submit(_, reply) => {
+                send(reply, Err(SubmitError::Busy { reason, limit, retry_after: BUSY_RETRY_AFTER }))
+            }
+            ticket @ (Self::Cancel(..) | Self::Resume(..)) => ticket.unavailable(&reason),
         }
     }
 

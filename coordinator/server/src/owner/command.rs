@@ -6,8 +6,12 @@ use bytes::Bytes;
 use millstream_engine::{Evaluate, Outcome, Rejection, TaskRef};
 use millstream_model::ids::{Capability, ExecutionId, Partition};
 use millstream_model::payload::PayloadRef;
+use millstream_model::position::Position;
 use millstream_model::trace::TraceParent;
+use millstream_model::transcript::Transcript;
 use serde_json::value::RawValue;
+
+use super::keeper::Taken;
 
 /// Names a request until it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +63,22 @@ pub enum Command {
     Answer { ask: AskId, answer: Answer },
     /// The execution has ended.
     Ended(ExecutionId),
+    /// Tell the history that the execution has begun. Nothing comes of it when that is not possible.
+    Started(ExecutionId),
+    /// Put the record of an execution that has ended into the history, its payload first where it is large. Tell
+    /// `Core::recorded`.
+    Record { execution: ExecutionId, end: Position, transcript: Transcript },
+    /// Likewise for one that waits; this record stays until it is dropped. Tell `Core::parked`.
+    Park { execution: ExecutionId, transcript: Transcript },
+    /// Read the record of a parked execution, fold it again, and bring it: `Core::unpark`.
+    Wake { execution: ExecutionId, record: u64 },
+    /// Delete a record that nobody needs. Nothing comes of it when that is not possible.
+    DropRecord { record: u64 },
+    /// Store the snapshot, then move the pointer to it, by compare-and-set and only forward. Tell
+    /// `Core::snapshot_stored`.
+    Snapshot(Box<Taken>),
+    /// Purge the journal below this message. Tell `Core::trimmed`.
+    Trim { below: u64 },
     /// Whether the partition is owned or what was counted has changed.
     Report,
 }
@@ -72,4 +92,17 @@ pub enum Answer {
     Rejected(Rejection),
     /// It cannot be said whether the request is or will be in the journal.
     Unavailable { reason: String },
+    /// Nothing was journaled: this process does not own the partition.
+    NotOwner,
+    /// Nothing was journaled: there is more to do than is good.
+    Busy { reason: String, limit: Limit },
+}
+
+/// What a submission was refused for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Too many executions are under way.
+    Executions,
+    /// What is stored is nearly full, or is not stored at the moment.
+    Storage,
 }

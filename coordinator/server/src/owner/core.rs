@@ -12,39 +12,41 @@
 //!   next_command … until there is none
 //! ```
 //!
+//! What leaves memory, and how the journal is cut, is the Keeper's (`core/keeping.rs`).
+//!
 //! Inputs of tasks are rendered when their command is taken, so that a fold that publishes thousands holds one at a
 //! time; entries are appended when no other command is left, so that they travel together.
 
-use std::collections::{BTreeSet, VecDeque};
+mod keeping;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use millstream_engine::{Effect, Execution, Outcome, Partition, Request, TaskRef};
+use millstream_engine::{Effect, Execution, Outcome, Partition, Request, TaskRef, Want};
 use millstream_model::entry::{Entry, Unpublishable};
 use millstream_model::error::StepError;
-use millstream_model::hash::ContentHash;
 use millstream_model::ids::{ExecutionId, NodeId, WorkerId};
-use millstream_model::payload::PayloadRef;
 use millstream_model::plan::Plan;
 use millstream_model::task::TaskKey;
-use serde_json::value::RawValue;
+use millstream_model::transcript::Transcript;
 
 use super::appends::{Appends, Next, NotAppended};
 use super::clock::Mono;
-use super::command::{Answer, AskId, Command, Job, Wanted};
+use super::command::{Answer, AskId, Command, Job};
 use super::emit::{Attempted, Emitter};
 use super::failure::{AppendFailure, PublishFailure, ScanFailure, StoreFailure, Unpublished};
+use super::keeper::{Keeper, Keeping, Lines};
 use super::later::{Chore, Later};
 use super::machine::{Counts, Folded, Machine, Message, Stop};
 use super::unsent::Unsent;
 
+pub use keeping::Whereabouts;
+
 /// Before what could not be appended is tried again.
 const REAPPEND_MS: u64 = 1_000;
-/// Between two tries of the payload store.
-const PAYLOAD_RETRY_MS: u64 = 200;
 /// Between two tries to tell workers of a cancel.
 const MARK_RETRY_MS: u64 = 250;
-/// Bytes of entries that may wait for the journal before requests are refused.
-const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Who owns, and how large its messages may be.
 #[derive(Debug, Clone)]
@@ -52,10 +54,24 @@ pub struct Ownership {
     pub node: NodeId,
     /// One more than the journal's last sequence when the owner began.
     pub epoch: u64,
+    /// Starts the id of every batch it appends; nobody else's ids ever start with it.
+    pub id_prefix: String,
     /// Half of the broker's `max_payload`.
     pub batch_size_max: usize,
     /// The connection that the owner begins on; `None` while there is none.
     pub connection: Option<u64>,
+    /// Newest revision of the fold that all live coordinators support.
+    pub fold_rev: u16,
+    pub keeping: Keeping,
+}
+
+/// What an owner begins with that has loaded a snapshot.
+#[derive(Debug, Default)]
+pub struct Restored {
+    pub partition: Partition,
+    pub transcripts: BTreeMap<ExecutionId, Transcript>,
+    /// The last message of the journal that is in it.
+    pub sequence: u64,
 }
 
 /// What folding a message told.
@@ -65,6 +81,8 @@ pub struct Told {
     pub outcomes: Vec<Outcome>,
     /// Executions whose state changed.
     pub touched: Vec<ExecutionId>,
+    /// Executions that were submitted.
+    pub begun: Vec<ExecutionId>,
 }
 
 /// The owner of one partition, without its IO.
@@ -73,6 +91,7 @@ pub struct Told {
 #[derive(Debug)]
 pub struct Core {
     machine: Machine,
+    keeper: Keeper,
     emitter: Emitter,
     appends: Appends,
     /// Tasks that were certainly not stored: they are published as originals once that can succeed.
@@ -83,6 +102,10 @@ pub struct Core {
     connection: Option<u64>,
     /// The queue was gone and has not been listed since.
     queue_gone: bool,
+    /// Why submissions are refused at the moment, as the shell sees the journal.
+    storage_full: Option<String>,
+    /// Executions that were brought for an entry that resumes them.
+    recalled: Vec<ExecutionId>,
 }
 
 /// What is done next.
@@ -95,14 +118,19 @@ enum Due {
 }
 
 impl Core {
-    /// An owner that is about to append its epoch and to fold the journal from its first message.
-    pub fn new(ownership: Ownership) -> Self {
-        let Ownership { node, epoch, batch_size_max, connection } = ownership;
-        let mut appends = Appends::new(format!("{node}-{epoch}"), batch_size_max);
-        let machine = Machine::new(node, epoch);
+    /// An owner that is about to append its epoch and to fold the journal, from its first message or from what follows
+    /// a snapshot.
+    pub fn new(ownership: Ownership, restored: Option<Restored>) -> Self {
+        let Ownership { node, epoch, id_prefix, batch_size_max, connection, fold_rev, keeping } = ownership;
+        let mut appends = Appends::new(id_prefix, batch_size_max);
+        let base = restored.as_ref().map(|restored| restored.sequence);
+        let Restored { partition, transcripts, sequence } = restored.unwrap_or_default();
+        let keeper = Keeper::new(keeping, transcripts, base, &partition);
+        let machine = Machine::new(node, epoch, fold_rev, partition, sequence);
         appends.push(machine.epoch_entry(), None);
         Self {
             machine,
+            keeper,
             emitter: Emitter::default(),
             appends,
             unsent: Unsent::default(),
@@ -110,6 +138,8 @@ impl Core {
             due: VecDeque::new(),
             connection,
             queue_gone: false,
+            storage_full: None,
+            recalled: Vec::new(),
         }
     }
 
@@ -135,11 +165,12 @@ impl Core {
             + self.appends.in_mind()
             + self.unsent.len()
             + self.later.len()
+            + self.keeper.in_mind()
             + self.due.len()
     }
 
-    /// The definitions that must be installed before the message is folded.
-    pub fn wants(&self, message: &Message) -> Vec<ContentHash> {
+    /// What must be brought before the message is folded.
+    pub fn wants(&self, message: &Message) -> Vec<Want> {
         self.machine.wants(message)
     }
 
@@ -151,9 +182,14 @@ impl Core {
     /// The next message of the journal, and the id it was appended under. After an error there are no commands any
     /// more.
     pub fn message(&mut self, message: Message, id: Option<&str>, now: Mono) -> Result<Told, Stop> {
+        let lines = Lines::of(&message);
         let mut folded = self.machine.fold(message, now)?;
-        let told =
-            Told { outcomes: std::mem::take(&mut folded.outcomes), touched: std::mem::take(&mut folded.touched) };
+        self.keeper.folded(lines, &folded.outcomes, self.machine.partition());
+        let told = Told {
+            begun: std::mem::take(&mut folded.begun),
+            outcomes: std::mem::take(&mut folded.outcomes),
+            touched: std::mem::take(&mut folded.touched),
+        };
         let asks = id.and_then(|id| self.appends.read_back(id)).unwrap_or_default();
         for (ask, &outcome) in asks.into_iter().zip(&told.outcomes) {
             if let Some(ask) = ask {
@@ -163,24 +199,26 @@ impl Core {
         if folded.took_over || folded.counted {
             self.due.push_back(Due::Command(Command::Report));
         }
+        let took_over = folded.took_over;
         self.take_on(folded);
+        self.keep(took_over, &told, now);
         Ok(told)
     }
 
     /// A caller asks for something. The answer is a command: at once when it is refused, else once its entry is folded.
     pub fn ask(&mut self, ask: AskId, request: Request, now: Mono) {
-        let refusal = if !self.machine.owns() {
-            "the coordinator has not caught up with the journal yet"
-        } else if self.appends.queued_bytes() >= QUEUED_BYTES_MAX {
-            "more requests wait for the journal than it takes"
-        } else {
-            match self.machine.decide(request, now) {
-                Ok(entry) => self.appends.push(entry, Some(ask)),
-                Err(rejection) => self.answer(ask, Answer::Rejected(rejection)),
-            }
+        if !self.machine.owns() {
+            self.answer(ask, Answer::NotOwner);
             return;
-        };
-        self.answer(ask, Answer::Unavailable { reason: refusal.to_owned() });
+        }
+        if let Some((reason, limit)) = self.refusal(&request) {
+            self.answer(ask, Answer::Busy { reason, limit });
+            return;
+        }
+        match self.machine.decide(request, now) {
+            Ok(entry) => self.appends.push(entry, Some(ask)),
+            Err(rejection) => self.answer(ask, Answer::Rejected(rejection)),
+        }
     }
 
     /// What became of the batch that was sent last under `id`. Returns why it is given up, if it is.
@@ -205,52 +243,6 @@ impl Core {
                 self.take_on(folded);
             }
             Unpublished::Never(error) => self.fail(task, error),
-        }
-    }
-
-    /// Values have come, perhaps not all that were wanted.
-    pub fn fetched(
-        &mut self,
-        wanted: &Wanted,
-        values: Vec<(PayloadRef, Arc<RawValue>)>,
-        result: Result<(), StoreFailure>,
-        now: Mono,
-    ) {
-        self.emitter.keep(values);
-        let jobs = self.emitter.release(wanted);
-        match result {
-            Ok(()) => self.due.extend(jobs.into_iter().map(Due::Attempt)),
-            Err(StoreFailure::Passing { .. }) => {
-                let at = now.plus_millis(PAYLOAD_RETRY_MS);
-                jobs.into_iter().for_each(|job| self.later.push(at, Chore::Attempt(job)));
-            }
-            Err(StoreFailure::Lasting { reason }) => {
-                for job in jobs {
-                    if let Some(execution) = owed(&self.machine, job) {
-                        let attempted = self.emitter.give_up(execution, job, reason.clone());
-                        self.note(attempted);
-                    }
-                }
-            }
-        }
-        self.due.push_back(Due::Trim);
-    }
-
-    /// The value of a job is in the payload store, or is not yet.
-    pub fn stored(&mut self, job: Job, result: Result<PayloadRef, &StoreFailure>, now: Mono) {
-        let Some(execution) = owed(&self.machine, job) else {
-            self.emitter.drop_value(job);
-            return;
-        };
-        match result {
-            Ok(reference) => {
-                let attempted = self.emitter.stored(execution, job, reference);
-                self.note(attempted);
-            }
-            // Without it the execution cannot go on.
-            Err(StoreFailure::Passing { .. } | StoreFailure::Lasting { .. }) => {
-                self.later.push(now.plus_millis(PAYLOAD_RETRY_MS), Chore::Store(job));
-            }
         }
     }
 
@@ -303,6 +295,7 @@ impl Core {
         for chore in self.later.take(now) {
             self.do_chore(chore);
         }
+        self.tick_keeper(now);
         if self.connection.is_some() {
             let tasks = self.unsent.take(now);
             self.due.extend(tasks.into_iter().map(|task| Due::Attempt(Job::Publish(task))));
@@ -312,7 +305,8 @@ impl Core {
     /// When `tick` has something to do though nothing happens.
     pub fn wakes_at(&self) -> Option<Mono> {
         let unsent = self.connection.and_then(|_| self.unsent.wakes_at());
-        let wakes = [self.machine.wakes_at(), self.later.wakes_at(), self.appends.wakes_at(), unsent];
+        let wakes =
+            [self.machine.wakes_at(), self.later.wakes_at(), self.appends.wakes_at(), unsent, self.keeper_wakes_at()];
         wakes.into_iter().flatten().min()
     }
 
@@ -348,6 +342,9 @@ impl Core {
         if folded.presences {
             self.due.push_back(Due::Command(Command::ListPresences));
         }
+        for (execution, record) in folded.wakes {
+            self.due.push_back(Due::Command(Command::Wake { execution, record }));
+        }
         for effect in folded.effects {
             let due = match effect {
                 Effect::Publish(task) => Due::Attempt(Job::Publish(task)),
@@ -355,7 +352,9 @@ impl Core {
                 Effect::Cancel { execution, below } => Due::Command(Command::MarkCancelled { execution, below }),
                 Effect::End(execution) => {
                     self.emitter.forget(execution);
-                    Due::Command(Command::Ended(execution))
+                    self.due.push_back(Due::Command(Command::Ended(execution)));
+                    self.record(execution);
+                    continue;
                 }
             };
             self.due.push_back(due);
@@ -390,7 +389,7 @@ impl Core {
     fn do_chore(&mut self, chore: Chore) {
         match chore {
             Chore::TakeOver => {
-                if !self.machine.owns() {
+                if self.machine.lacks_epoch() {
                     self.appends.push(self.machine.epoch_entry(), None);
                 }
             }
@@ -402,6 +401,7 @@ impl Core {
                     self.due.push_back(Due::Command(Command::Store { job, text }));
                 }
             }
+            Chore::Record(execution) => self.record(execution),
             Chore::Attempt(job) => self.due.push_back(Due::Attempt(job)),
         }
     }
@@ -429,6 +429,11 @@ impl Core {
             let reason = format!("the journal did not take the entry: {failure}");
             self.answer(ask, Answer::Unavailable { reason });
         }
+        for entry in &entries {
+            if let Entry::Archived(archived) = entry {
+                self.keeper.archive.not_appended(archived, now);
+            }
+        }
         let at = now.plus_millis(REAPPEND_MS);
         for effect in self.machine.not_appended(&entries, now) {
             match effect {
@@ -437,7 +442,7 @@ impl Core {
                 Effect::Cancel { .. } | Effect::End(_) => {}
             }
         }
-        if !self.machine.owns() && entries.iter().any(|entry| matches!(entry, Entry::Epoch(_))) {
+        if self.machine.lacks_epoch() && entries.iter().any(|entry| matches!(entry, Entry::Epoch(_))) {
             self.later.push(at, Chore::TakeOver);
         }
         failure

@@ -1,25 +1,35 @@
 //! What takes its time and is done beside the owner: values, lists of the queue and of workers, marks of cancels,
-//! PubAcks. Each ends with a [`Done`]; nothing is decided here.
+//! PubAcks, records, snapshots. Each ends with a [`Done`]; nothing is decided here.
+
+pub mod records;
+pub mod snapshots;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_broker::{Broker, PublishedTask, Topology};
-use millstream_engine::TaskRef;
+use millstream_broker::{Broker, JournalState, PublishedTask, Topology};
+use millstream_engine::{Execution, TaskRef};
 use millstream_model::ids::{ExecutionId, Partition, WorkerId};
 use millstream_model::limits::CANCELLED_TTL_MS;
 use millstream_model::payload::PayloadRef;
+use millstream_model::position::Position;
 use millstream_model::task::TaskKey;
+use millstream_model::transcript::Transcript;
 use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::command::{Job, Wanted};
 use super::failure::{PublishFailure, ScanFailure, StoreFailure};
+use super::keeper::Taken;
 use crate::catalog::Catalog;
+
+use records::{Beginning, tell_beginnings};
 
 /// Exchanges with the payload store at a time; each may hold a value of the largest size.
 const PAYLOADS_MAX: usize = 8;
+/// Records on their way into the history at a time.
+const RECORDS_MAX: usize = 256;
 /// Task publishes whose PubAck is awaited.
 const UNCONFIRMED_MAX: usize = 16_384;
 
@@ -33,6 +43,13 @@ pub enum Done {
     Present(BTreeSet<WorkerId>),
     CancelMarked(ExecutionId, u32, Result<(), StoreFailure>),
     Unpublished(TaskRef, PublishFailure),
+    Recorded(ExecutionId, Position, Result<(), StoreFailure>),
+    Parked(ExecutionId, Result<u64, StoreFailure>),
+    /// A parked execution was brought back, or never will be.
+    Woken(ExecutionId, u64, Result<(Box<Execution>, Transcript), String>),
+    SnapshotStored(Box<Taken>, Result<(), StoreFailure>),
+    Trimmed(u64, Result<(), StoreFailure>),
+    Journal(JournalState),
 }
 
 /// Runs errands.
@@ -43,7 +60,9 @@ pub struct Errands {
     partition: Partition,
     unconfirmed: mpsc::Sender<(TaskRef, PublishedTask)>,
     done: mpsc::UnboundedSender<Done>,
+    beginnings: mpsc::UnboundedSender<Beginning>,
     payloads: Arc<Semaphore>,
+    records: Arc<Semaphore>,
 }
 
 impl Errands {
@@ -57,8 +76,11 @@ impl Errands {
         let (done, ends) = mpsc::unbounded_channel();
         let (unconfirmed, published) = mpsc::channel(UNCONFIRMED_MAX);
         tokio::spawn(confirm(published, done.clone()));
+        let (beginnings, begun) = mpsc::unbounded_channel();
+        tokio::spawn(tell_beginnings(broker.clone(), partition, begun));
         let payloads = Arc::new(Semaphore::new(PAYLOADS_MAX));
-        (Self { broker, catalog, topology, partition, unconfirmed, done, payloads }, ends)
+        let records = Arc::new(Semaphore::new(RECORDS_MAX));
+        (Self { broker, catalog, topology, partition, unconfirmed, done, beginnings, payloads, records }, ends)
     }
 
     /// Waits for a task's PubAck.

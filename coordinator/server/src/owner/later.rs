@@ -17,6 +17,8 @@ pub enum Chore {
     MarkCancelled { execution: ExecutionId, below: u32 },
     /// Put the value of a job into the payload store.
     Store(Job),
+    /// Write the record of an execution that has ended.
+    Record(ExecutionId),
     /// Render or evaluate, and go on from there.
     Attempt(Job),
 }

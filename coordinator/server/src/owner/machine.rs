@@ -5,18 +5,19 @@
 //!   Recovering (fold to own epoch, emit nothing) ──▶ Owning ──▶ Stopped
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod counts;
+mod epochs;
+mod message;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_engine::effect::Evaluate;
-use millstream_engine::partition::FOLD_REV;
-use millstream_engine::{Applied, Effect, Halt, Ignored, Origin, Outcome, Partition, Rejection, Request, TaskRef};
-use millstream_model::batch::Batch;
-use millstream_model::entry::{
-    ClaimAbandoned, Entry, Epoch, Reissued, Scanned, TimerFired, Unpublishable, Unrenderable,
+use millstream_engine::{
+    Applied, Effect, Execution, Halt, Ignored, Origin, Outcome, Partition, Rejection, Request, TaskRef, Want,
 };
-use millstream_model::hash::ContentHash;
+use millstream_model::batch::Written;
+use millstream_model::entry::{ClaimAbandoned, Entry, Reissued, Scanned, TimerFired, Unpublishable, Unrenderable};
 use millstream_model::ids::{ExecutionId, NodeId, WorkerId};
 use millstream_model::names::JournalSubject;
 use millstream_model::plan::Plan;
@@ -28,14 +29,23 @@ use super::claimants::Claimants;
 use super::clock::{JournalClock, Mono, Wheel};
 use super::sweep::{self, Sweep};
 
+pub use counts::Counts;
+pub use message::Message;
+
 /// Alarms appended at a time.
 const ALARMS_MAX: usize = 1_024;
 
 /// The owner of one partition, without its IO.
 #[derive(Debug)]
 pub struct Machine {
+    /// Unique among all processes that ever were.
     node: NodeId,
+    /// Number of the newest epoch that this owner appended.
     epoch: u64,
+    /// Number of its first one: lower ones are an earlier owner's, of this process or another.
+    epoch_first: u64,
+    /// Revision of the fold that all coordinators support.
+    fold_rev: u16,
     partition: Partition,
     stage: Stage,
     last_sequence: u64,
@@ -45,26 +55,18 @@ pub struct Machine {
     claimants: Claimants,
     /// Alarms that were appended and not yet folded.
     fired: BTreeSet<(ExecutionId, TimerFiredKey)>,
+    /// Parked executions that are being brought back because an alarm of theirs is due.
+    waking: BTreeSet<ExecutionId>,
     counts: Counts,
 }
 
 type TimerFiredKey = millstream_model::entry::Timer;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Recovering,
     Owning,
     Stopped,
-}
-
-/// A journal message, decoded.
-#[derive(Debug)]
-pub struct Message {
-    pub sequence: u64,
-    pub time: Timestamp,
-    pub subject: Option<JournalSubject>,
-    /// Entries in order; what could not be read is `None`, which only results may be.
-    pub entries: Vec<Option<Entry>>,
 }
 
 /// What folding a message gave.
@@ -80,8 +82,12 @@ pub struct Folded {
     pub scan: bool,
     /// The workers that are present are to be listed.
     pub presences: bool,
+    /// Parked executions that are to be brought back, and where their records are.
+    pub wakes: Vec<(ExecutionId, u64)>,
     /// Executions whose state changed.
     pub touched: Vec<ExecutionId>,
+    /// Executions that were submitted.
+    pub begun: Vec<ExecutionId>,
     /// The own epoch was folded: from here on the partition is owned.
     pub took_over: bool,
     /// The counts have changed.
@@ -101,83 +107,53 @@ pub enum Stop {
     Halt(#[from] Halt),
 }
 
-/// What was ignored, by reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub ignored: BTreeMap<Ignored, u64>,
-    /// Results that are not entries.
-    pub malformed: u64,
-    /// Tasks that were missing from the queue.
-    pub reissued: u64,
-}
-
-impl Counts {
-    /// Adds the counts of another partition.
-    pub fn add(&mut self, other: &Self) {
-        for (&reason, count) in &other.ignored {
-            *self.ignored.entry(reason).or_default() += count;
-        }
-        self.malformed += other.malformed;
-        self.reissued += other.reissued;
-    }
-}
-
-impl Message {
-    /// Decodes a journal message. What is unreadable on a result subject spoils only itself.
-    pub fn decode(
-        sequence: u64,
-        time: Timestamp,
-        subject: Option<JournalSubject>,
-        payload: &Bytes,
-    ) -> Result<Self, Stop> {
-        let is_control = subject == Some(JournalSubject::Control);
-        let unreadable = |reason: String| Stop::Unreadable { sequence, reason };
-        let entries = match Batch::decode(payload) {
-            Ok(batch) => batch
-                .entries
-                .into_iter()
-                .map(|entry| match entry {
-                    Ok(entry) => Ok(Some(entry)),
-                    Err(error) if is_control => Err(unreadable(error.to_string())),
-                    Err(_) => Ok(None),
-                })
-                .collect::<Result<_, Stop>>()?,
-            Err(error) if is_control => return Err(unreadable(error.to_string())),
-            Err(_) => vec![None],
-        };
-        Ok(Self { sequence, time, subject, entries })
-    }
-}
-
 impl Machine {
-    /// The owner that appends `Epoch {node, epoch}` and folds the journal from its first message.
-    pub fn new(node: NodeId, epoch: u64) -> Self {
+    /// The owner that appends `Epoch {node, epoch, fold_rev}` and folds the journal from what follows `sequence`, the
+    /// last message that is in `partition`.
+    pub fn new(node: NodeId, epoch: u64, fold_rev: u16, partition: Partition, sequence: u64) -> Self {
         Self {
             node,
             epoch,
-            partition: Partition::default(),
+            epoch_first: epoch,
+            fold_rev,
+            partition,
             stage: Stage::Recovering,
-            last_sequence: 0,
+            last_sequence: sequence,
             clock: JournalClock::default(),
             wheel: Wheel::Silent { after_disconnection: false },
             sweep: Sweep::default(),
             claimants: Claimants::default(),
             fired: BTreeSet::new(),
+            waking: BTreeSet::new(),
             counts: Counts::default(),
         }
-    }
-
-    /// The entry that takes the partition.
-    pub fn epoch_entry(&self) -> Entry {
-        Entry::Epoch(Epoch { node: self.node.clone(), epoch: self.epoch, fold_rev: FOLD_REV })
     }
 
     pub fn partition(&self) -> &Partition {
         &self.partition
     }
 
+    /// Sequence of the last message that was folded.
+    pub fn last_sequence(&self) -> u64 {
+        self.last_sequence
+    }
+
+    /// When the journal's time will be `at`.
+    pub fn when(&self, at: Timestamp) -> Option<Mono> {
+        self.clock.when(at)
+    }
+
+    /// The journal's time, as far as it is known.
+    pub fn journal_time(&self, now: Mono) -> Option<Timestamp> {
+        self.clock.estimate(now)
+    }
+
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    pub fn counts_mut(&mut self) -> &mut Counts {
+        &mut self.counts
     }
 
     pub fn owns(&self) -> bool {
@@ -191,19 +167,35 @@ impl Machine {
 
     /// Alarms that were appended and not yet folded, tasks that are looked for, holders of claims that are missing.
     pub fn in_mind(&self) -> usize {
-        self.fired.len() + self.sweep.len() + self.claimants.len()
+        self.fired.len() + self.waking.len() + self.sweep.len() + self.claimants.len()
     }
 
-    /// The definitions that must be installed before the message is folded.
-    pub fn wants(&self, message: &Message) -> Vec<ContentHash> {
+    /// What must be brought before the message is folded.
+    pub fn wants(&self, message: &Message) -> Vec<Want> {
         let Some(origin) = origin(message.subject.as_ref()) else {
             return Vec::new();
         };
-        let entries = message.entries.iter().flatten();
-        let mut wanted: Vec<ContentHash> = entries.filter_map(|entry| self.partition.wants(origin, entry)).collect();
+        let written = message.entries.iter().flatten();
+        let mut wanted: Vec<Want> = written.filter_map(|w| self.partition.wants(origin, &w.entry)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         wanted
+    }
+
+    /// Brings back a parked execution.
+    pub fn unpark(&mut self, execution: Box<Execution>) {
+        self.waking.remove(&execution.id());
+        self.partition.unpark(execution);
+    }
+
+    /// Brings an archived execution, for the entry that resumes it.
+    pub fn recall(&mut self, execution: Box<Execution>) {
+        self.partition.recall(execution);
+    }
+
+    /// Takes an execution out of memory whose record the history has.
+    pub fn park(&mut self, execution: ExecutionId, record: u64) {
+        self.partition.park(execution, record);
     }
 
     pub fn install(&mut self, plan: Arc<Plan>) {
@@ -232,7 +224,7 @@ impl Machine {
         let origin = origin(message.subject.as_ref());
         let mut folded = Folded { outcomes: Vec::with_capacity(message.entries.len()), ..Folded::default() };
         for (index, entry) in message.entries.into_iter().enumerate() {
-            let (Some(origin), Some(entry)) = (origin, entry) else {
+            let (Some(origin), Some(Written { entry, .. })) = (origin, entry) else {
                 self.counts.malformed += 1;
                 folded.counted = true;
                 folded.outcomes.push(Outcome::Ignored(Ignored::Forbidden));
@@ -242,6 +234,7 @@ impl Machine {
             let position = Position { sequence: message.sequence, index };
             self.fold_entry(position, message.time, origin, entry, now, &mut folded)?;
         }
+        self.partition.forget_plans();
         Ok(folded)
     }
 
@@ -262,8 +255,9 @@ impl Machine {
             Entry::Epoch(epoch) if origin == Origin::Control => Some(epoch.clone()),
             _ => None,
         };
-        let marker = matches!(&entry, Entry::Scanned(m) if m.node == self.node && m.epoch == self.epoch);
+        let marker = matches!(&entry, Entry::Scanned(m) if m.node == self.node && m.epoch >= self.epoch_first);
         let reissue = matches!(&entry, Entry::Reissued(_));
+        let submission = matches!(&entry, Entry::Submitted(_));
         let Applied { outcome, effects } = self.partition.apply(position, at, origin, entry)?;
         match outcome {
             Outcome::Ignored(reason) => *self.counts.ignored.entry(reason).or_default() += 1,
@@ -271,10 +265,11 @@ impl Machine {
             Outcome::Accepted | Outcome::Repeated(_) | Outcome::Conflict(_) => {}
         }
         folded.counted |= reissue || matches!(outcome, Outcome::Ignored(_));
+        folded.begun.extend(execution.filter(|_| submission && outcome == Outcome::Accepted));
         folded.outcomes.push(outcome);
         folded.touched.extend(execution);
         if let Some(epoch) = epoch {
-            self.fold_epoch(epoch, folded)?;
+            self.fold_epoch(epoch, outcome == Outcome::Accepted, folded)?;
         } else if self.stage == Stage::Owning {
             folded.effects.extend(effects);
         }
@@ -282,27 +277,10 @@ impl Machine {
             self.wheel.marker_folded(now);
             let partition = &self.partition;
             let next = self.sweep.marked(now, |task| is_outstanding(partition, task));
+            self.counts.sweeps += 1;
             self.sweep_asks(next, folded);
         }
         Ok(())
-    }
-
-    fn fold_epoch(&mut self, epoch: Epoch, folded: &mut Folded) -> Result<(), Stop> {
-        let own = epoch.node == self.node && epoch.epoch == self.epoch;
-        match self.stage {
-            Stage::Recovering if own => {
-                self.stage = Stage::Owning;
-                folded.took_over = true;
-                self.sweep.suspect(self.partition.outstanding().into_iter().map(|(task, _)| task));
-                let owed = self.partition.executions().filter(|e| !e.status().is_terminal());
-                folded.effects.extend(owed.flat_map(|e| e.owed()));
-                let next = self.sweep.start();
-                self.sweep_asks(next, folded);
-                Ok(())
-            }
-            Stage::Owning if !own => Err(Stop::TakenOver { node: epoch.node, epoch: epoch.epoch }),
-            Stage::Recovering | Stage::Owning | Stage::Stopped => Ok(()),
-        }
     }
 
     /// Time has passed: alarms that are due, and the sweep. `unpublished` names tasks that are not in the queue for a
@@ -319,6 +297,8 @@ impl Machine {
                     asks.appends.push(Entry::TimerFired(fired));
                 }
             }
+            let asleep = self.partition.asleep(time, ALARMS_MAX);
+            asks.wakes.extend(asleep.into_iter().filter(|(execution, _)| self.waking.insert(*execution)));
         }
         let waits_for_claimant = self.partition.held().next().is_some();
         if !waits_for_claimant {
@@ -343,7 +323,7 @@ impl Machine {
             return None;
         }
         let alarm = match self.wheel {
-            Wheel::Running if self.fired.is_empty() => {
+            Wheel::Running if self.fired.is_empty() && self.waking.is_empty() => {
                 self.partition.next_deadline().and_then(|due| self.clock.when(due))
             }
             // What was appended is about to be folded; until then the first deadline is one of those.
@@ -419,6 +399,7 @@ impl Machine {
                     owed.extend(execution.into_iter().flat_map(|e| e.evaluations()).map(Effect::Evaluate));
                 }
                 Entry::Epoch(_)
+                | Entry::Archived(_)
                 | Entry::Submitted(_)
                 | Entry::CancelRequested(_)
                 | Entry::Resumed(_)

@@ -28,9 +28,14 @@ pub async fn plan(catalog: &Catalog, hash: ContentHash) -> Result<Arc<Plan>, Pla
     }
 }
 
-/// Reads and decodes the journal ahead of the fold.
-pub async fn read_journal(broker: Broker, partition: Partition, messages: mpsc::Sender<Result<Read, Ended>>) {
-    let mut reader = match broker.read_journal(partition, 1).await {
+/// Reads and decodes the journal ahead of the fold, from message `from` on.
+pub async fn read_journal(
+    broker: Broker,
+    partition: Partition,
+    from: u64,
+    messages: mpsc::Sender<Result<Read, Ended>>,
+) {
+    let mut reader = match broker.read_journal(partition, from).await {
         Ok(reader) => reader,
         Err(error) => {
             drop(messages.send(Err(error.into())).await);

@@ -1,6 +1,6 @@
 //! One table: what the broker's errors are to the owner.
 
-use millstream_broker::{AppendError, PayloadError, PublishError, StoreError};
+use millstream_broker::{AppendError, PayloadError, PublishError, ReadError, StoreError};
 
 use super::failure::{AppendFailure, PublishFailure, StoreFailure};
 
@@ -30,6 +30,18 @@ impl From<PublishError> for PublishFailure {
             PublishError::Unknown { .. } => Self::Unknown,
             PublishError::Rejected { code, description } => Self::Rejected { code, description },
         }
+    }
+}
+
+impl From<AppendError> for StoreFailure {
+    fn from(error: AppendError) -> Self {
+        Self::of(error.is_retryable(), error.to_string())
+    }
+}
+
+impl From<ReadError> for StoreFailure {
+    fn from(error: ReadError) -> Self {
+        Self::of(error.is_retryable(), error.to_string())
     }
 }
 

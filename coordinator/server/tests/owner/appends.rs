@@ -107,7 +107,7 @@ fn nobody_is_served_before_the_journal_is_folded() {
     let mut owner = Owner::new(CHAIN);
     owner.commands();
     owner.submit(1, None);
-    assert_eq!(owner.commands(), ["answer 1: the coordinator has not caught up with the journal yet"]);
+    assert_eq!(owner.commands(), ["answer 1: not the owner"]);
 }
 
 #[test]

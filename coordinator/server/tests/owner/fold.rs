@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use millstream_coordinator::owner::clock::Mono;
 use millstream_coordinator::owner::machine::{Folded, Machine, Message, Stop};
-use millstream_engine::{Effect, Ignored, Outcome};
+use millstream_engine::partition::FOLD_REV;
+use millstream_engine::{Effect, Ignored, Outcome, Partition};
 use millstream_model::batch::{BatchBuilder, encode_entry};
 use millstream_model::entry::{ClaimHeld, Entry, Unpublishable, Unrenderable};
 use millstream_model::error::{ErrorCode, StepError};
@@ -14,7 +15,7 @@ use millstream_model::names::JournalSubject;
 use millstream_model::time::Timestamp;
 use millstream_model::token::Secret;
 
-use super::fixture::{CHAIN, cancel_requested, epoch, id, key, plan, pool, submitted, succeeded};
+use super::fixture::{CHAIN, cancel_requested, epoch, id, key, message, plan, pool, submitted, succeeded};
 
 #[test]
 fn nothing_is_emitted_before_the_own_epoch_and_everything_after_it() {
@@ -237,7 +238,7 @@ struct Journal {
 
 impl Journal {
     fn new(node: &str, epoch: u64) -> Self {
-        let machine = Machine::new(node.parse().expect("a name"), epoch);
+        let machine = Machine::new(node.parse().expect("a name"), epoch, FOLD_REV, Partition::default(), 0);
         Self { machine, sequence: 0, now: Mono(1) }
     }
 
@@ -264,7 +265,7 @@ impl Journal {
 
     fn message(&self, subject: JournalSubject, entry: Entry) -> Message {
         let time = Timestamp::from_micros(self.now.0);
-        Message { sequence: self.sequence, time, subject: Some(subject), entries: vec![Some(entry)] }
+        message(self.sequence, time, subject, entry)
     }
 }
 

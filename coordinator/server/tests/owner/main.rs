@@ -4,6 +4,7 @@ mod fixture;
 
 mod appends;
 mod fold;
+mod keeping;
 mod outages;
 mod publishes;
 mod values;

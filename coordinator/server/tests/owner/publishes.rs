@@ -76,7 +76,7 @@ fn what_nats_refuses_for_good_becomes_an_entry() {
     owner.core.unpublished(owner.task("a #1"), &denied, owner.now);
     assert_eq!(owner.commands(), [format!("append me-1-4: {entry}")]);
     owner.store("me-1-4");
-    assert_eq!(owner.commands(), ["ended"]);
+    assert_eq!(owner.commands(), ["ended", "record of 2 entries, ended at 4.0"]);
     assert_eq!(owner.pass(100_000), [""; 0]);
 }
 

@@ -1,13 +1,24 @@
 //! What can be said on the command line.
 
+mod audit;
+mod checks;
+mod executions;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand};
+use millstream_model::position::Position;
 
 use crate::server_api::DEFAULT_SERVER;
+
+pub(crate) use audit::{Audit, ListAudit, VerifyAudit};
+pub(crate) use checks::{Doctor, Nats, Replay, Verify, VerifyUpgrade};
+pub(crate) use executions::{
+    Cancel, Execution, Executions, Export, Fork, ImportExecution, ListExecutions, Provenance, Resume, Show,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -16,8 +27,8 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done (an execution: COMPLETED), 1 FAILED, 2 something said or given is not valid, \
-3 CANCELLED, 4 TIMEOUT, 5 the command could not be carried out.";
+Exit codes: 0 done (an execution: COMPLETED), 1 FAILED, or a check has found something, 2 something said or given is \
+not valid, 3 CANCELLED, 4 TIMEOUT, 5 the command could not be carried out.";
 
 /// Durable workflows over NATS: run, watch and check them.
 #[derive(Debug, Parser)]
@@ -46,15 +57,26 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Prints the JSON Schema of definitions
     Schema,
-    /// Shows, follows, cancels, resumes and forks executions
+    /// Lists, shows, follows, cancels, resumes, forks, exports and imports executions
     #[command(subcommand)]
     Executions(Executions),
+    /// Prints an execution entry by entry: what each did, and the state after it
+    Replay(Replay),
     /// Lists, shows and deletes stored workflows
     #[command(subcommand)]
     Workflows(Workflows),
     /// Lists and registers agents
     #[command(subcommand)]
     Agents(Agents),
+    /// Lists what was decided, and checks that nobody touched the record of it
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Checks NATS and what Millstream keeps there, and says what to change
+    Doctor(Doctor),
+    /// Folds everything again, changes nothing, and reports what contradicts what
+    Verify(Verify),
+    /// Tells whether this build folds all that is kept as the builds before it did
+    VerifyUpgrade(VerifyUpgrade),
 }
 
 /// Which server is asked.
@@ -184,103 +206,6 @@ pub(crate) struct Eval {
     pub data: PathBuf,
 }
 
-/// One execution on a server.
-#[derive(Debug, Args)]
-pub(crate) struct Execution {
-    /// The execution's id
-    pub id: String,
-    /// Prints JSON
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    pub server: Server,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Executions {
-    /// Shows an execution with its steps
-    Get(Execution),
-    /// Lists what happened so far
-    Events(Execution),
-    /// Follows an execution to its end; the exit code tells how it ended
-    Watch(Execution),
-    /// Asks for an execution's end and tells how far that is
-    Cancel(Cancel),
-    /// Lets a failed or timed-out execution go on from where it stopped
-    Resume(Resume),
-    /// Starts a new execution from a step of an old one, with something changed
-    Fork(Fork),
-}
-
-/// Who asks for something, and why; both are kept with the execution.
-#[derive(Debug, Args)]
-pub(crate) struct Provenance {
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Who asks for it
-    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
-    pub by: Option<String>,
-}
-
-impl Provenance {
-    /// Who asks, when that is known.
-    pub(crate) fn by(&self) -> Option<&str> {
-        self.by.as_deref().filter(|by| !by.is_empty())
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Cancel {
-    #[command(flatten)]
-    pub execution: Execution,
-    /// Undoes what was completed
-    #[arg(long)]
-    pub compensate: bool,
-    /// Returns when it has ended
-    #[arg(long)]
-    pub wait: bool,
-    #[command(flatten)]
-    pub provenance: Provenance,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Resume {
-    #[command(flatten)]
-    pub execution: Execution,
-    /// Shows its progress to its end; the exit code then tells how it ended
-    #[arg(long)]
-    pub follow: bool,
-    #[command(flatten)]
-    pub provenance: Provenance,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Fork {
-    #[command(flatten)]
-    pub execution: Execution,
-    /// The first step that runs anew; what does not depend on it is kept [default: all run anew]
-    #[arg(long, value_name = "STEP")]
-    pub from: Option<String>,
-    /// Another input: JSON, or @ and a file that holds it
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub input: Option<String>,
-    /// Another context: JSON, or @ and a file that holds it
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub context: Option<String>,
-    /// Another definition, YAML or JSON, for this execution alone; - is stdin
-    #[arg(long, value_name = "FILE", conflicts_with = "workflow")]
-    pub file: Option<PathBuf>,
-    /// The definition that is stored under this id
-    #[arg(long, value_name = "ID")]
-    pub workflow: Option<String>,
-    /// Shows its progress to its end; the exit code then tells how it ended
-    #[arg(long)]
-    pub follow: bool,
-    #[command(flatten)]
-    pub provenance: Provenance,
-}
-
 /// Everything of a kind on a server.
 #[derive(Debug, Args)]
 pub(crate) struct List {
@@ -348,6 +273,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
 }
 
+/// A place in a journal; a sequence alone is the end of its message.
+fn place(text: &str) -> Result<Position, String> {
+    let whole = text.parse().ok().map(|sequence| Position { sequence, index: u16::MAX });
+    whole
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| "expected a position as 17.0, or 17 for all of message 17".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -373,6 +306,24 @@ mod tests {
             |rest: &str| Arguments::try_parse_from(format!("millstream executions fork x {rest}").split_whitespace());
         assert!(parse("--from a --file f --reason because").is_ok() && parse("--workflow w --follow").is_ok());
         assert!(parse("--file f --workflow w").is_err());
+    }
+
+    #[test]
+    fn an_execution_is_shown_from_a_server_or_a_file_at_any_place() {
+        let parse = |rest: &str| Arguments::try_parse_from(format!("millstream executions {rest}").split_whitespace());
+        assert!(parse("show x --at 17.0").is_ok() && parse("get x").is_ok() && parse("show --file f --at 17").is_ok());
+        assert!(parse("show").is_err() && parse("show x --file f").is_err() && parse("show x --at soon").is_err());
+        assert_eq!(place("17"), Ok(Position { sequence: 17, index: u16::MAX }));
+    }
+
+    #[test]
+    fn a_list_takes_states_in_any_case_and_times_as_moments_or_as_long_ago() {
+        let parse =
+            |rest: &str| Arguments::try_parse_from(format!("millstream executions list {rest}").split_whitespace());
+        assert!(parse("--status failed --status TIMEOUT --started-after 2h --sort -duration --label a:b").is_ok());
+        assert!(parse("--started-before 2026-01-31T00:00:00Z --attribute total>=5").is_ok());
+        assert!(parse("--status broken").is_err() && parse("--started-after soon").is_err());
+        assert!(parse("--label a").is_err());
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! The command line, the local cluster and the demo.
 //!
 //! Floor 3. What only computes ([`wfformat`], [`graph`], [`report`], [`progress`]) knows the model and nothing else;
-//! [`server_api`] speaks to a coordinator as any client does; [`local_cluster`] runs one in this process, on a
-//! [`nats_server`] of its own.
+//! [`replay`] and [`export_file`] fold executions again; [`server_api`] speaks to a coordinator as any client does;
+//! [`doctor`] and [`verify`] read what lives in NATS, over a [`connection`] like a coordinator's, and change nothing;
+//! [`local_cluster`] runs a cluster in this process, on a [`nats_server`] of its own.
 
 mod aftermath;
 mod arguments;
 mod commands;
+mod connection;
 mod demo;
+mod doctor;
+mod export_file;
 mod files;
 mod graph;
 mod invocation;
@@ -17,10 +21,12 @@ pub mod nats_server;
 mod outcome;
 mod output;
 mod progress;
+mod replay;
 mod report;
 mod runner;
 mod server_api;
 mod signals;
+mod verify;
 mod wfformat;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use millstream_model::view::ExecutionStatus;
 pub enum Exit {
     /// Done; an execution: COMPLETED.
     Success = 0,
-    /// An execution: FAILED. An evaluation has no value.
+    /// An execution: FAILED. An evaluation has no value. A check has found something.
     Failed = 1,
     /// The command line, a file or an input is not valid, or names what is not there.
     Invalid = 2,

@@ -1,6 +1,7 @@
 //! The REST API as its client sees it.
 
 mod follow;
+mod history;
 mod sse;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) use follow::{Following, Notice};
+pub(crate) use history::{Listed, Page};
 
 /// Where `millstream dev` listens.
 pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:8686";
@@ -257,6 +259,13 @@ impl ServerApi {
         }
         let list: List = json(self, self.patiently(self.request(Method::GET, &["agents"])).await?).await?;
         Ok(list.agents)
+    }
+
+    /// What was decided, filtered as the query says.
+    pub(crate) async fn audit(&self, query: &[(&str, String)]) -> Result<Value, RequestError> {
+        let mut url = self.url(&["audit"]);
+        url.query_pairs_mut().extend_pairs(query);
+        json(self, self.patiently(self.client.request(Method::GET, url)).await?).await
     }
 
     /// Registers an agent, or replaces it.

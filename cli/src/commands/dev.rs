@@ -18,14 +18,15 @@ const NATS_PORT: u16 = 4222;
 pub(super) async fn dev(arguments: Dev) -> anyhow::Result<Exit> {
     logs::quiet();
     let telemetry = millstream_telemetry::init("millstream-dev", &std::process::id().to_string());
-    let data = (!arguments.memory).then(|| arguments.data.clone());
+    let memory = arguments.memory;
+    let data = (!memory).then(|| arguments.data.clone());
     let kept = match &data {
         Some(data) => data.display().to_string(),
         None => "in memory, gone when this stops".to_owned(),
     };
     let options = LocalOptions {
         data,
-        storage: if arguments.memory { Storage::Memory } else { Storage::File },
+        storage: if memory { Storage::Memory } else { Storage::File },
         listen: arguments.listen,
         nats_port: arguments.nats_port.unwrap_or_else(|| port_or_any(NATS_PORT)),
     };
@@ -46,6 +47,9 @@ pub(super) async fn dev(arguments: Dev) -> anyhow::Result<Exit> {
     };
     telemetry.shutdown();
     stopped?;
+    if memory {
+        output::note("Everything was in memory and is gone; without --memory it is kept.");
+    }
     Ok(Exit::Success)
 }
 

@@ -1,19 +1,32 @@
 //! `executions`: what became of submissions.
 
+use std::path::Path;
+
 use millstream_model::event::Event;
+use millstream_model::position::Position;
 use millstream_model::view::{ExecutionView, StepView};
 
 use super::run::{JsonLines, conclude};
-use crate::arguments::Execution;
-use crate::outcome::Exit;
+use super::transfer;
+use crate::arguments::{Execution, Show};
+use crate::outcome::{Exit, Invalid};
 use crate::progress::{Stream, count, duration};
 use crate::runner::{self, Followed, Manner, OnInterrupt};
 use crate::server_api::ServerApi;
-use crate::{aftermath, output};
+use crate::{aftermath, export_file, output};
 
-pub(super) async fn get(arguments: Execution) -> anyhow::Result<Exit> {
-    let api = ServerApi::new(&arguments.server.server)?;
-    let execution = api.execution(&arguments.id).await?;
+pub(super) async fn show(arguments: Show) -> anyhow::Result<Exit> {
+    let execution = match (&arguments.file, &arguments.id) {
+        (Some(file), _) => of_file(file, arguments.at)?,
+        (None, Some(id)) => {
+            let api = ServerApi::new(&arguments.server.server)?;
+            match arguments.at {
+                Some(at) => api.execution_at(id, &at.to_string()).await?,
+                None => api.execution(id).await?,
+            }
+        }
+        (None, None) => return Err(Invalid::new("an execution's id or --file is needed").into()),
+    };
     if arguments.json {
         output::json(&execution)?;
         return Ok(Exit::Success);
@@ -34,6 +47,15 @@ pub(super) async fn get(arguments: Execution) -> anyhow::Result<Exit> {
         output::json(value)?;
     }
     Ok(Exit::Success)
+}
+
+/// An exported execution, folded here.
+fn of_file(file: &Path, at: Option<Position>) -> anyhow::Result<ExecutionView> {
+    let exported = transfer::read(file)?;
+    let plan = exported.plan()?;
+    let execution = millstream_engine::Execution::refold_until(&exported.transcript, plan, at);
+    let execution = execution.map_err(|halt| Invalid::new(format!("{}: {halt}", file.display())))?;
+    Ok(export_file::view(&execution, &exported.payloads))
 }
 
 fn rows(execution: &ExecutionView) -> Vec<Vec<String>> {

@@ -41,10 +41,13 @@ async fn a_cancel_is_requested_first_and_acknowledged_when_every_worker_stopped(
     assert_eq!((&first.body["status"], &first.body["phase"]), (&json!("RUNNING"), &json!("STOPPING")));
     assert_eq!(numbers(&first.body["cancel"]), ("requested".to_owned(), [3, 0, 0]), "{}", first.body);
     let waited = cancel(api, &id, "?wait=60s&by=bob").await;
-    assert_eq!((waited.status, &waited.body["status"]), (200, &json!("CANCELLED")), "{}", waited.body);
-    assert_eq!(numbers(&waited.body["cancel"]), ("acknowledged".to_owned(), [0, 3, 0]), "{}", waited.body);
+    // The workers may be faster than the second request.
+    if waited.status != 409 {
+        assert_eq!((waited.status, &waited.body["status"]), (200, &json!("CANCELLED")), "{}", waited.body);
+    }
 
     let execution = api.execution(&id).await;
+    assert_eq!(numbers(&execution["cancel"]), ("acknowledged".to_owned(), [0, 3, 0]), "{execution}");
     assert_eq!(execution["cancel"]["by"], "ada", "the first request counts: {}", execution["cancel"]);
     assert_eq!(execution["cancel"]["reason"], "wrong day");
     let events = api.events(&id).await;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::{PATIENCE, witnessed};
 
 /// Runs `millstream` without blocking the test's own servers.
-async fn millstream(arguments: &[&str], server: &str) -> Output {
+pub(crate) async fn millstream(arguments: &[&str], server: &str) -> Output {
     let mut command = Command::new(&binaries().millstream);
     command.args(arguments).env("MILLSTREAM_SERVER", server).env("NO_COLOR", "1").current_dir(workspace::root());
     tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs")
@@ -32,7 +32,8 @@ fn file(directory: &TempDir, definition: &str) -> PathBuf {
     path
 }
 
-fn told(output: &Output) -> String {
+/// All that it said.
+pub(crate) fn told(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -203,6 +204,46 @@ async fn dev_serves_until_it_is_interrupted_and_keeps_its_data() {
     dev.start_again().expect("it starts");
     eventually(PATIENCE, "dev serves again", ready).await;
     assert_eq!(api.execution(&text(&execution, "/id")).await, execution);
+}
+
+#[tokio::test]
+async fn dev_in_memory_runs_lists_and_remembers_until_it_stops_and_then_forgets_everything() {
+    let directory = TempDir::new("dev-memory");
+    let listen = format!("127.0.0.1:{}", free_port());
+    let arguments = ["dev", "--memory", "--listen", &listen, "--nats-port", "0"];
+    let arguments: Vec<String> = arguments.map(ToOwned::to_owned).into();
+    let mut dev =
+        Process::start("dev", &binaries().millstream, arguments, Vec::new(), directory.path()).expect("it starts");
+    let api = Api::new(format!("http://{listen}"));
+    let ready = || async { api.get("/healthz/ready").await.ok().filter(|answer| answer.status == 200).map(drop) };
+    eventually(PATIENCE, "dev serves", ready).await;
+    let path = file(&directory, "id: fleeting\nsteps: [{id: a, agent_id: builtin-echo, input_map: {n: 1}}]");
+    let output = millstream(&["run", path.to_str().expect("a plain path")], api.base()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let list = ["executions", "list", "--workflow", "fleeting", "--json"];
+    let listed: Value = eventually(PATIENCE, "it is listed as ended", || async {
+        let output = millstream(&list, api.base()).await;
+        let listed: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (listed["executions"][0]["status"] == "COMPLETED").then_some(listed)
+    })
+    .await;
+    let id = text(&listed, "/executions/0/id");
+    let replayed = told(&millstream(&["replay", &id], api.base()).await);
+    assert!(replayed.contains("submitted fleeting") && replayed.contains("COMPLETED"), "{replayed}");
+
+    dev.signal(Signal::INT);
+    eventually(Duration::from_secs(30), "dev stops", || {
+        let ended = dev.has_ended();
+        async move { ended.then_some(()) }
+    })
+    .await;
+    assert!(dev.log().contains("in memory and is gone"), "{}", dev.log());
+    dev.kill9();
+    dev.start_again().expect("it starts");
+    eventually(PATIENCE, "dev serves again", ready).await;
+    assert_eq!(api.get(&format!("/executions/{id}")).await.expect("an answer").status, 404);
+    let listed = millstream(&list, api.base()).await;
+    assert_eq!(serde_json::from_slice::<Value>(&listed.stdout).expect("JSON")["executions"], json!([]));
 }
 
 #[tokio::test]

@@ -1,21 +1,30 @@
 //! What a user is promised, seen from outside: real processes, a real nats-server, the REST API.
 
 mod agents;
+mod audit;
 mod cancels;
+mod clusters;
 mod commands;
+mod doctor;
 mod documents;
 mod ends;
 mod events;
 mod fallbacks;
 mod fan;
 mod flow;
+mod history;
 mod outages;
 mod payloads;
+#[allow(dead_code, reason = "the suite of the broker uses more of it")]
+#[path = "../broker/raw_nats.rs"]
+mod raw_nats;
 mod recovery;
 mod refusals;
+mod replay;
 mod retries;
 mod sagas;
 mod traces;
+mod verify;
 
 use std::time::Duration;
 

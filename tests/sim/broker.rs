@@ -8,6 +8,8 @@
 //! ```
 
 mod calls;
+mod keeping;
+mod leasing;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_model::hash::ContentHash;
-use millstream_model::ids::{Capability, ExecutionId, Partition};
+use millstream_model::ids::{Capability, ExecutionId, NodeId, Partition};
 use millstream_model::names::Names;
 use millstream_model::task::{Task, TaskKey};
 use millstream_model::time::Timestamp;
@@ -25,10 +27,14 @@ use super::agenda::Time;
 use super::coverage::{Phase, Phases};
 use super::faults::Fault;
 use super::happening::{Envelope, Happening};
-use super::jetstream::{AckToken, Feed, Forgotten, Moment, Refusal, Server, StoredMessage, View};
+use super::jetstream::{AckToken, Backup, Feed, Forgotten, Moment, Refusal, Server, StoredMessage, View};
 use super::network::{Life, Node, Ticket};
 use super::physics::Physics;
-use super::request::{NoReply, Push, Reply, Request, of_batch};
+use super::request::{Leasing, NoReply, Push, Reply, Request, of_batch};
+
+use leasing::LeaseReader;
+
+pub use keeping::Kept;
 
 /// The one partition of the world.
 pub const PARTITION: Partition = Partition(0);
@@ -72,11 +78,19 @@ pub struct Broker {
     names: Names,
     capabilities: Vec<Capability>,
     payloads: BTreeMap<(ExecutionId, ContentHash), Arc<RawValue>>,
+    transcripts: BTreeMap<(ExecutionId, ContentHash), Bytes>,
+    snapshots: BTreeMap<String, Bytes>,
     journal_readers: Vec<Reader>,
     cancel_readers: Vec<Reader>,
+    lease_readers: Vec<LeaseReader>,
+    /// Coordinators that announced themselves: which revision they fold, since when they have been present, and when they
+    /// were heard last.
+    present: BTreeMap<NodeId, (u16, Time, Time)>,
     pulls: BTreeMap<Capability, VecDeque<Waiting>>,
     /// Journal messages that nobody has taken from here yet.
     stored: Vec<Stored>,
+    /// Likewise what was done to records and snapshots.
+    kept: Vec<Kept>,
     /// Likewise tasks.
     queued: Vec<TaskKey>,
     /// Moments of the past, for reads that are late.
@@ -88,6 +102,8 @@ pub struct Broker {
     denied_results: Option<(Capability, Time)>,
     gaps: u32,
     wakes_at: Option<Time>,
+    /// The journal as it was.
+    backup: Option<Backup>,
     /// When it forgot deliveries.
     pub forgot: Vec<Time>,
     /// When the task stream was lost.
@@ -141,7 +157,8 @@ impl Broker {
     pub fn arrive(&mut self, envelope: Envelope, physics: &mut Physics) {
         let Envelope { life, connection, ticket, answering, request } = envelope;
         // What was sent on a connection that is gone arrives nowhere, but for what was under way through the servers.
-        let reads = matches!(request, Request::ReadJournal { .. } | Request::WatchCancelled);
+        let reads =
+            matches!(request, Request::ReadJournal { .. } | Request::WatchCancelled | Request::Lease(Leasing::Watch));
         if (ticket.is_some() || reads) && physics.network.connection(life.node) != Some(connection) {
             return;
         }
@@ -204,6 +221,7 @@ impl Broker {
     pub fn unread(&mut self, node: Node) {
         self.journal_readers.retain(|reader| reader.life.node != node);
         self.cancel_readers.retain(|reader| reader.life.node != node);
+        self.unwatch_leases(|life| life.node == node);
     }
 
     /// It dies, and starts again at once; deliveries of the last `forgotten_ms` never were.
@@ -213,6 +231,7 @@ impl Broker {
         self.forgot.push(physics.now);
         self.journal_readers.clear();
         self.cancel_readers.clear();
+        self.unwatch_leases(|_| true);
         self.pulls.clear();
         self.away_until = Time(0);
     }
@@ -292,6 +311,7 @@ impl Broker {
         if physics.now >= self.away_until {
             self.push_journal(physics);
             self.push_cancels(physics);
+            self.push_leases(physics);
             self.serve_pulls(physics);
         }
         self.set_alarm(physics);

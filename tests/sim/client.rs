@@ -121,6 +121,8 @@ impl Clients {
                 (None, _) => {}
             },
             Some(Answer::Folded(_) | Answer::Rejected(_)) => {}
+            Some(Answer::NotOwner | Answer::Busy { .. }) if wanted.tries < TRIES_MAX => return Then::AskAgain,
+            Some(Answer::NotOwner | Answer::Busy { .. }) => {}
             Some(Answer::Unavailable { .. }) | None => {
                 // Without a key a second submission would be a second execution.
                 let repeatable = match &wanted.demand {

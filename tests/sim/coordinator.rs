@@ -2,29 +2,44 @@
 //! and what comes back is told to it.
 //!
 //! ```text
-//!   start ─▶ journal state ─▶ Core ─▶ commands ─▶ physics ─▶ broker
-//!                              ▲                               │
-//!                              └──── replies, messages ◀───────┘
+//!   leases ─▶ start ─▶ begin ─▶ Core ─▶ commands ─▶ physics ─▶ broker
+//!      ▲                         ▲                               │
+//!      └─────────────────────────┴──── replies, messages ◀───────┘
 //! ```
+//!
+//! Whether there is an owner is for the real lease core to say (`coordinator/leases.rs`), or for a strike that makes a
+//! process own without a lease.
 
+mod answers;
+mod begin;
+mod ends;
+mod folding;
+mod keeping;
+mod leases;
+mod life;
 mod perform;
 mod shadow;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_coordinator::history::summary;
+use millstream_coordinator::leases::core::Core as LeaseCore;
 use millstream_coordinator::owner::command::{Answer, AskId, Job, Wanted};
-use millstream_coordinator::owner::core::{Core, Ownership};
-use millstream_coordinator::owner::failure::{PublishFailure, ScanFailure, Unpublished};
-use millstream_coordinator::owner::machine::{Message, Stop};
-use millstream_engine::{Partition, TaskRef};
-use millstream_model::entry::Entry;
+use millstream_coordinator::owner::core::Core;
+use millstream_coordinator::owner::keeper::Keeping;
+use millstream_coordinator::owner::machine::Message;
+use millstream_engine::{Partition, TaskRef, Want};
 use millstream_model::hash::ContentHash;
+use millstream_model::history::Summary;
 use millstream_model::ids::{Capability, ExecutionId, NodeId};
+use millstream_model::lease::CoordinatorPresence;
 use millstream_model::names::Names;
 use millstream_model::payload::PayloadRef;
 use millstream_model::plan::Plan;
+use millstream_model::position::Position;
+use millstream_model::time::Timestamp;
 use serde_json::value::RawValue;
 
 use super::agenda::Time;
@@ -33,29 +48,76 @@ use super::happening::{Happening, Input, Wake};
 use super::network::{Life, Node, Ticket};
 use super::physics::Physics;
 use super::plants::Plant;
-use super::request::{NoReply, Push, Reply, Request};
+use super::request::{Push, Request};
 use super::tamper::Tamper;
 
+use begin::Beginning;
+use keeping::Storing;
 use shadow::Shadow;
+
+pub use ends::End;
 
 /// Half of a nats-server's default `max_payload`.
 const BATCH_SIZE_MAX: usize = 512 * 1024;
 /// Between two tries of what the broker did not answer.
 const RETRY_MS: u64 = 250;
+/// Partitions that the coordinators share; the first has a real owner.
+pub const PARTITIONS: u16 = 2;
 
 /// What a process awaits.
 #[derive(Debug)]
 enum Awaited {
-    JournalState,
+    Beginning(Beginning),
     Feed,
-    Append { id: String },
-    Publish { task: TaskRef, capability: Capability, message: Bytes },
+    Append {
+        id: String,
+    },
+    Publish {
+        task: TaskRef,
+        capability: Capability,
+        message: Bytes,
+    },
     Fetch(u64),
     Store(Job),
     TaskStream,
     Scan,
     Presences,
-    Mark { execution: ExecutionId, below: u32 },
+    Mark {
+        execution: ExecutionId,
+        below: u32,
+    },
+    Recorded {
+        execution: ExecutionId,
+        end: Position,
+    },
+    Parked(ExecutionId),
+    Woken {
+        execution: ExecutionId,
+        record: u64,
+    },
+    /// What the message at the head of the inbox wants.
+    Brought(Want),
+    Storing(Storing),
+    Trimmed {
+        below: u64,
+    },
+    /// Whatever it is, nothing comes of it.
+    Nothing,
+    LeaseWatch,
+    Lease {
+        partition: millstream_model::ids::Partition,
+        releases: bool,
+    },
+    Announced,
+    Withdrawn,
+}
+
+/// How a process is built and set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Make {
+    /// Newest revision of the fold that its build folds.
+    pub fold_rev: u16,
+    pub keeping: Keeping,
 }
 
 /// Values on their way, one after the other.
@@ -80,6 +142,39 @@ pub struct Coordinator {
     started: Time,
     names: Names,
     plans: Arc<BTreeMap<ContentHash, Arc<Plan>>>,
+    /// Newest revision of the fold that this build folds, and the one that the owner was told that all do.
+    pub fold_rev: u16,
+    told_fold_rev: u16,
+    /// Since when it has thought so.
+    pub agreed_since: Time,
+    /// When it heard of leases last, and whether that was long before.
+    heard: Time,
+    pub agreed_deaf: bool,
+    keeping: Keeping,
+    leases: LeaseCore,
+    lease_wakes_at: Option<Time>,
+    /// The partitions without a real owner that it is to own.
+    pub others: BTreeSet<millstream_model::ids::Partition>,
+    /// It is to own the partition by its lease; it owns it without one.
+    leads: bool,
+    strays: bool,
+    /// It has an owner, which may not have begun yet.
+    runs: bool,
+    /// Where it was when the broker did not answer.
+    begins_again: Option<Beginning>,
+    /// Whose journal it reads.
+    journal_created: Option<Timestamp>,
+    /// Messages that wait to be folded; the one that is next, whether something is being brought for it, and what was.
+    inbox: VecDeque<(Message, Option<String>)>,
+    head: Option<(Message, Option<String>)>,
+    brings: bool,
+    satisfied: BTreeSet<Want>,
+    /// A bug: what is woken lacks its last entry.
+    wakes_short: bool,
+    /// How many owners it has had.
+    incarnation: u32,
+    /// It handed everything over.
+    pub over: bool,
     core: Option<Core>,
     tamper: Tamper,
     /// What a planted bug knows beside the core.
@@ -115,18 +210,53 @@ pub struct Coordinator {
     /// The epoch and where it was folded.
     pub epoch: u64,
     pub took_over_at: Option<u64>,
-    /// Why it stopped.
-    pub stopped: Option<Stop>,
+    /// Why its owners ended since that was last asked for.
+    ended: Vec<(End, u64)>,
     /// It dies before it does anything else.
     pub doomed: bool,
 }
 
 impl Coordinator {
     /// A process that has just started.
-    pub fn start(life: Life, plans: Arc<BTreeMap<ContentHash, Arc<Plan>>>, physics: &mut Physics) -> Self {
+    pub fn start(life: Life, make: Make, plans: Arc<BTreeMap<ContentHash, Arc<Plan>>>, physics: &mut Physics) -> Self {
         let Node::Coordinator(index) = life.node else { unreachable!("a coordinator's node") };
-        let node = format!("node-{index}-{}", life.number).parse().expect("a name");
+        let name = if physics.planted(Plant::NodeNameReused) {
+            format!("node-{index}")
+        } else {
+            format!("node-{index}-{}", life.number)
+        };
+        let node: NodeId = name.parse().expect("a name");
+        let presence = CoordinatorPresence {
+            node: node.clone(),
+            version: "0".to_owned(),
+            fold_rev: make.fold_rev,
+            address: String::new(),
+            started_at: physics.wall(life.node),
+            leaving: false,
+            halted: BTreeSet::new(),
+        };
         let mut coordinator = Self {
+            fold_rev: make.fold_rev,
+            told_fold_rev: make.fold_rev,
+            agreed_since: physics.now,
+            heard: physics.now,
+            agreed_deaf: false,
+            keeping: make.keeping,
+            leases: LeaseCore::new(PARTITIONS, presence, physics.mono(physics.now)),
+            lease_wakes_at: None,
+            others: BTreeSet::new(),
+            leads: false,
+            strays: false,
+            runs: false,
+            begins_again: None,
+            journal_created: None,
+            inbox: VecDeque::new(),
+            head: None,
+            satisfied: BTreeSet::new(),
+            brings: false,
+            wakes_short: physics.planted(Plant::WokenWithoutLastEntry),
+            incarnation: 0,
+            over: false,
             life,
             node,
             started: physics.now,
@@ -156,11 +286,26 @@ impl Coordinator {
             emitted: Vec::new(),
             epoch: 0,
             took_over_at: None,
-            stopped: None,
+            ended: Vec::new(),
             doomed: false,
         };
-        coordinator.ask_broker(Request::JournalState, Awaited::JournalState, physics);
+        coordinator.watch_leases(physics);
         coordinator
+    }
+
+    /// Takes why its owners ended since the last call, and where each had taken over.
+    pub fn take_ended(&mut self) -> Vec<(End, u64)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Whether it has an owner.
+    pub fn runs(&self) -> bool {
+        self.runs
+    }
+
+    /// What the lease core knows.
+    pub fn leases(&self) -> &LeaseCore {
+        &self.leases
     }
 
     /// The state it has folded, once it folds.
@@ -178,12 +323,18 @@ impl Coordinator {
 
     /// Sequence of the last message it folded.
     pub fn folded(&self) -> u64 {
-        self.next_sequence - 1
+        let waits = self.head.iter().chain(self.inbox.front()).next();
+        waits.map_or(self.next_sequence, |(message, _)| message.sequence) - 1
     }
 
-    /// Whether it waits for nothing but the journal.
+    /// Whether its owner waits for nothing but the journal.
     pub fn is_idle(&self) -> bool {
-        self.asks.is_empty() && self.fetching.is_empty() && self.awaited.is_empty()
+        self.asks.is_empty()
+            && self.fetching.is_empty()
+            && self.inbox.is_empty()
+            && self.head.is_none()
+            // A snapshot that somebody else has is tried again now and then.
+            && self.awaited.values().all(|awaited| awaited.is_of_leases() || matches!(awaited, Awaited::Storing(_)))
     }
 
     /// Takes what it did since the last call.
@@ -205,16 +356,18 @@ impl Coordinator {
                 }
             }
             Input::Push(Push::Journal { sequence, time, subject, msg_id, payload }) => {
-                if sequence >= self.next_sequence {
+                if self.core.is_some() && sequence >= self.next_sequence {
                     let time =
                         if physics.planted(Plant::WallClockInFold) { physics.wall(self.life.node) } else { time };
                     let subject = self.names.parse_journal(&subject);
                     let decoded = Message::decode(sequence, time, subject, &payload);
                     self.next_sequence = sequence + 1;
-                    self.fold(decoded, msg_id.as_deref(), physics);
+                    self.arrived(decoded, msg_id.as_deref(), physics);
                 }
             }
             Input::Push(Push::JournalBroken) | Input::Wake(Wake::Reopen) => self.read(physics),
+            Input::Push(Push::Lease(change)) => self.lease_changed(change, physics),
+            Input::Push(Push::LeasesBroken) => self.watch_leases(physics),
             Input::Link => self.look_at_link(physics),
             Input::Wake(Wake::Owner) => {
                 if self.wakes_at.is_some_and(|at| at <= physics.now) {
@@ -225,15 +378,39 @@ impl Coordinator {
                     core.tick(now);
                 }
             }
+            Input::Wake(Wake::Leases) => {
+                if self.lease_wakes_at.is_some_and(|at| at <= physics.now) {
+                    self.lease_wakes_at = None;
+                }
+                self.leases.tick(physics.mono(self.started));
+            }
+            Input::Wake(Wake::Parked { execution, record }) => {
+                if self.core.is_some() {
+                    self.wake(execution, record, physics);
+                }
+            }
+            Input::Wake(Wake::Bring) => self.bring_again(physics),
+            Input::Wake(Wake::WatchLeases) => self.watch_leases(physics),
             Input::Ask(id, demand) => self.asked(id, *demand, physics),
+            Input::Stray(strays) => {
+                if strays {
+                    self.stray(physics);
+                } else {
+                    self.stray_no_more(physics);
+                }
+            }
+            Input::Leave => self.leave(physics),
             Input::Push(Push::Cancelled { .. } | Push::CancelledBroken) | Input::Wake(_) => {}
         }
+        self.hear_fold_rev(physics);
+        self.perform_leases(physics);
         self.perform(physics);
+        self.perform_leases(physics);
         self.set_alarm(physics);
     }
 
     fn read(&mut self, physics: &mut Physics) {
-        if self.core.is_some() && self.stopped.is_none() {
+        if self.core.is_some() {
             let from = self.next_sequence;
             self.ask_broker(Request::ReadJournal { from }, Awaited::Feed, physics);
         }
@@ -241,19 +418,25 @@ impl Coordinator {
 
     fn look_at_link(&mut self, physics: &mut Physics) {
         let connection = physics.network.connection(self.life.node);
+        let is_new = connection.is_some() && connection != self.connection;
         if let Some(core) = &mut self.core {
-            if connection.is_some() && connection != self.connection {
+            if is_new {
                 self.reconnected = self.unconfirmed.is_none().then_some(physics.now);
             }
-            self.connection = connection;
             if !physics.planted(Plant::TimersAfterReconnect) {
                 core.link(connection);
             }
         }
+        self.connection = connection;
+        self.leases.link(connection.is_some(), physics.mono(self.started));
         if connection.is_some() {
-            match self.core {
-                Some(_) => self.read(physics),
-                None => self.ask_broker(Request::JournalState, Awaited::JournalState, physics),
+            if is_new {
+                self.watch_leases(physics);
+            }
+            if self.core.is_some() {
+                self.read(physics);
+            } else if let Some(beginning) = self.begins_again.take() {
+                self.begin(beginning, physics);
             }
         }
     }
@@ -281,191 +464,13 @@ impl Coordinator {
         }
     }
 
-    fn fold(&mut self, decoded: Result<Message, Stop>, msg_id: Option<&str>, physics: &mut Physics) {
-        let now = physics.mono(self.started);
-        let Some(core) = self.core.as_mut().filter(|_| self.stopped.is_none()) else { return };
-        let folded = decoded.and_then(|mut message| {
-            let garbage = message.entries.iter().any(Option::is_none);
-            if garbage && physics.planted(Plant::HaltOnGarbage) {
-                return Err(Stop::Unreadable { sequence: message.sequence, reason: "garbage".to_owned() });
-            }
-            if physics.planted(Plant::NoContiguityCheck) {
-                self.offset = i64::try_from(message.sequence - 1 - self.shadow.folded).expect("journals are short");
-            }
-            self.shadow.folded += 1;
-            message.sequence = message.sequence.wrapping_add_signed(-self.offset);
-            if physics.planted(Plant::IgnoreEpoch) {
-                shadow::hide_epochs(&mut message, &self.node);
-            }
-            let own = |entry: &Entry| matches!(entry, Entry::Scanned(scanned) if scanned.node == self.node);
-            if message.entries.iter().flatten().any(own) {
-                self.decides_by = self.scan_answered;
-            }
-            let message = self.tamper.message(message, core.partition());
-            for hash in core.wants(&message) {
-                if let Some(plan) = self.plans.get(&hash) {
-                    core.install(Arc::clone(plan));
-                }
-            }
-            if physics.planted(Plant::EmitDuringReplay) && !core.owns() {
-                self.shadow.replay(&message, &self.plans);
-            }
-            let owned = core.owns();
-            let told = core.message(message, msg_id, now)?;
-            if !owned && core.owns() {
-                self.took_over_at = Some(self.next_sequence - 1);
-                self.shadow.inherited = core.partition().executions().map(|execution| execution.id()).collect();
-            }
-            Ok(told)
-        });
-        match folded {
-            Ok(_) => {
-                let life = self.life;
-                let sequence = self.next_sequence - 1;
-                physics.tell(|| format!("{life} folds {sequence}"));
-            }
-            Err(stop) => {
-                let life = self.life;
-                physics.tell(|| format!("{life} stops: {stop}"));
-                self.stopped = Some(stop);
-            }
-        }
-    }
-
-    fn answered(&mut self, awaited: Awaited, reply: Result<Reply, NoReply>, physics: &mut Physics) {
-        let now = physics.mono(self.started);
-        if let Awaited::JournalState = awaited {
-            return match reply {
-                Ok(Reply::JournalState { last_sequence }) => self.begin(last_sequence, physics),
-                // Without a connection it asks once there is one.
-                Err(NoReply::Offline) => {}
-                _ => self.ask_broker_later(physics),
-            };
-        }
-        let Some(core) = &mut self.core else { return };
-        match (awaited, reply) {
-            (Awaited::JournalState, _) => {}
-            (Awaited::Feed, Ok(_)) => {}
-            (Awaited::Feed, Err(NoReply::Offline)) => {}
-            (Awaited::Feed, Err(_)) => physics.later(self.life, RETRY_MS, Input::Wake(Wake::Reopen)),
-            (Awaited::Append { id }, reply) => {
-                let failure = match &reply {
-                    Err(failure) if !shadow::taken_for_success(failure, physics) => Some(failure.of_append()),
-                    Ok(_) | Err(_) => None,
-                };
-                if failure.is_none() {
-                    self.unconfirmed = None;
-                }
-                let result = failure.map_or(Ok(()), Err);
-                // What is given up is considered again by the core, which says so with its commands.
-                drop(core.appended(&id, result, now));
-            }
-            (Awaited::Publish { task, .. }, Ok(_)) => {
-                self.refused.remove(&task);
-                self.unknown.remove(&task);
-            }
-            (Awaited::Publish { task, capability, message }, Err(failure)) => {
-                let failure = failure.of_publish();
-                self.refused.remove(&task);
-                self.unknown.remove(&task);
-                match failure.verdict() {
-                    Unpublished::Again | Unpublished::QueueGone => self.refused.insert(task, physics.now),
-                    Unpublished::Suspect => self.unknown.insert(task, physics.now),
-                    Unpublished::Never(_) => None,
-                };
-                match shadow::misjudged(&failure, physics) {
-                    shadow::Misjudged::No => core.unpublished(task, &failure, now),
-                    shadow::Misjudged::Full => core.unpublished(task, &PublishFailure::QueueFull, now),
-                    shadow::Misjudged::Success => {}
-                    shadow::Misjudged::Again => {
-                        let request = Request::Publish { capability: capability.clone(), message: message.clone() };
-                        let awaited = Awaited::Publish { task, capability, message };
-                        self.ask_broker(request, awaited, physics);
-                    }
-                }
-            }
-            (Awaited::Fetch(number), reply) => self.fetched(number, reply, physics),
-            (Awaited::Store(job), Ok(Reply::Stored(reference))) => core.stored(job, Ok(reference), now),
-            (Awaited::Store(job), Err(failure)) => core.stored(job, Err(&failure.of_store()), now),
-            (Awaited::TaskStream, Ok(_)) => {
-                self.scan_sent = physics.now;
-                self.ask_broker(Request::Scan, Awaited::Scan, physics);
-            }
-            (Awaited::Scan, Ok(Reply::Scanned(keys))) => {
-                self.scan_answered = Some(self.scan_sent);
-                let keys = self.shadow.scan(keys, physics.planted(Plant::OneScan));
-                core.scanned(Ok(&keys), now);
-                if physics.planted(Plant::MarkerNotAwaited) {
-                    self.shadow.marker_owed = true;
-                }
-            }
-            (Awaited::TaskStream | Awaited::Scan, _) => core.scanned(Err(ScanFailure), now),
-            (Awaited::Presences, Ok(Reply::Workers(workers))) => core.present(&workers, now),
-            (Awaited::Mark { execution, below }, reply) => {
-                let result = reply.map(drop).map_err(|failure| failure.of_store());
-                core.cancel_marked(execution, below, result.as_ref().copied(), now);
-            }
-            (Awaited::Presences | Awaited::Store(_), _) => {}
-        }
-    }
-
-    /// The journal's end is known: the owner begins.
-    fn begin(&mut self, last_sequence: u64, physics: &mut Physics) {
-        if self.core.is_some() {
-            return;
-        }
-        self.epoch = last_sequence + 1;
-        self.connection = physics.network.connection(self.life.node);
-        self.core = Some(Core::new(Ownership {
-            node: self.node.clone(),
-            epoch: self.epoch,
-            batch_size_max: BATCH_SIZE_MAX,
-            connection: self.connection,
-        }));
-        self.read(physics);
-    }
-
-    fn fetched(&mut self, number: u64, reply: Result<Reply, NoReply>, physics: &mut Physics) {
-        let now = physics.mono(self.started);
-        let Some(mut fetching) = self.fetching.remove(&number) else { return };
-        let result = match reply {
-            Ok(Reply::Payload(text)) => {
-                let reference = fetching.wanted.references[fetching.values.len()];
-                fetching.values.push((reference, text));
-                if fetching.values.len() < fetching.wanted.references.len() {
-                    return self.fetch(fetching, physics);
-                }
-                Ok(())
-            }
-            Ok(_) => Err(NoReply::NoAnswer.of_store()),
-            Err(failure) => Err(failure.of_store()),
-        };
-        if let Some(core) = &mut self.core {
-            core.fetched(&fetching.wanted, fetching.values, result, now);
-        }
-    }
-
-    fn fetch(&mut self, fetching: Fetching, physics: &mut Physics) {
-        let reference = fetching.wanted.references[fetching.values.len()];
-        let request = Request::GetPayload { execution: fetching.wanted.execution, reference };
-        self.numbers += 1;
-        let number = self.numbers;
-        self.fetching.insert(number, fetching);
-        self.ask_broker(request, Awaited::Fetch(number), physics);
-    }
-
     fn ask_broker(&mut self, request: Request, awaited: Awaited, physics: &mut Physics) {
         let ticket = physics.send(self.life, request);
         self.awaited.insert(ticket, awaited);
     }
 
-    /// Asks for the journal's end again in a while.
-    fn ask_broker_later(&mut self, physics: &mut Physics) {
-        physics.later(self.life, RETRY_MS, Input::Link);
-    }
-
     fn set_alarm(&mut self, physics: &mut Physics) {
-        let Some(wakes) = self.core.as_ref().filter(|_| self.stopped.is_none()).and_then(Core::wakes_at) else {
+        let Some(wakes) = self.core.as_ref().and_then(Core::wakes_at) else {
             return;
         };
         let at = self.started.plus_micros(wakes.0).max(physics.now.plus_micros(100));
@@ -474,9 +479,16 @@ impl Coordinator {
             physics.agenda.add(at, Happening::Process(self.life, Input::Wake(Wake::Owner)));
         }
     }
+}
 
-    /// An entry that stands for nothing, in place of one that a bug drops.
-    fn nothing() -> Entry {
-        Entry::Scanned(millstream_model::entry::Scanned { node: "nobody".parse().expect("a name"), epoch: 0 })
+impl Awaited {
+    /// Whether it outlives the owner.
+    fn is_of_leases(&self) -> bool {
+        matches!(self, Self::LeaseWatch | Self::Lease { .. } | Self::Announced | Self::Withdrawn)
     }
+}
+
+/// What lists show of an execution.
+fn summary(execution: &millstream_engine::Execution) -> Summary {
+    summary::of(execution, 1_000_000_000, &summary::Values::default())
 }

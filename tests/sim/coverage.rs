@@ -42,10 +42,16 @@ pub enum Phase {
     TakeOver,
     /// A value is on its way to or from the payload store.
     Payload,
+    /// A record is on its way to or from the history.
+    Record,
+    /// A snapshot is stored or read, or the journal is cut below one.
+    Snapshot,
+    /// Coordinators share out the partitions.
+    Lease,
 }
 
 impl Phase {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Submit,
         Self::Publish,
         Self::Pull,
@@ -62,6 +68,9 @@ impl Phase {
         Self::Resume,
         Self::TakeOver,
         Self::Payload,
+        Self::Record,
+        Self::Snapshot,
+        Self::Lease,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -82,6 +91,9 @@ impl Phase {
             Self::Resume => "resume",
             Self::TakeOver => "takeover",
             Self::Payload => "payload",
+            Self::Record => "record",
+            Self::Snapshot => "snapshot",
+            Self::Lease => "lease",
         }
     }
 }
@@ -183,6 +195,8 @@ pub fn is_possible(fault: Fault, phase: Phase) -> bool {
         Fault::Unsettled | Fault::DiskFull => !matches!(phase, P::Pull | P::Run | P::Ack | P::Fold),
         Fault::QueueFull => matches!(phase, P::Publish | P::Backoff | P::Compensate | P::Finally),
         Fault::Denied => matches!(phase, P::Publish | P::Append | P::Backoff | P::Compensate | P::Finally),
+        Fault::HandOver => !matches!(phase, P::Pull | P::Claim | P::Run | P::Append | P::Ack | P::Payload),
+        Fault::Regression => matches!(phase, P::Fold | P::Snapshot | P::Record),
         Fault::StaleRead => matches!(phase, P::Sweep),
         Fault::FeedGap => matches!(phase, P::Fold),
         Fault::CoordinatorCrash => !matches!(phase, P::Pull | P::Claim | P::Run | P::Append | P::Ack),

@@ -70,9 +70,10 @@ async fn the_model_answers_random_operations_as_a_real_server_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_model_remembers_what_a_real_server_does_after_a_kill() {
-    let (groups, aged) = tokio::join!(join_all(groups().map(restarts::run_written)), restarts::run_aged());
-    let mut differences = groups.concat();
-    differences.extend(aged);
+    let written = join_all(groups().map(restarts::run_written));
+    let restored = join_all(groups().map(restarts::run_restored));
+    let (written, restored, aged) = tokio::join!(written, restored, restarts::run_aged());
+    let mut differences = [written.concat(), restored.concat(), aged].concat();
     differences.truncate(3);
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }

@@ -48,8 +48,13 @@ pub enum Fault {
     CoordinatorCrash,
     /// A coordinator stands still for a while and goes on as if nothing had happened.
     CoordinatorPause,
-    /// Another coordinator takes the partition while its owner is well.
+    /// A coordinator owns the partition whatever its lease says.
     TakeOver,
+    /// A coordinator hands over what it owns and goes.
+    HandOver,
+    /// The journal becomes what it was some time before. It is the end of the world, which sees only whether everybody
+    /// stops.
+    Regression,
     /// A worker dies.
     WorkerCrash,
     /// A worker stands still for a while and goes on as if nothing had happened: a zombie.
@@ -67,7 +72,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Loss,
         Self::AnswerLost,
         Self::Duplicate,
@@ -87,6 +92,8 @@ impl Fault {
         Self::CoordinatorCrash,
         Self::CoordinatorPause,
         Self::TakeOver,
+        Self::HandOver,
+        Self::Regression,
         Self::WorkerCrash,
         Self::WorkerPause,
         Self::WorkerStop,
@@ -118,6 +125,8 @@ impl Fault {
             Self::CoordinatorCrash => "coordinator-crash",
             Self::CoordinatorPause => "coordinator-pause",
             Self::TakeOver => "take-over",
+            Self::HandOver => "hand-over",
+            Self::Regression => "regression",
             Self::WorkerCrash => "worker-crash",
             Self::WorkerPause => "worker-pause",
             Self::WorkerStop => "worker-stop",
@@ -151,6 +160,9 @@ impl FromStr for Fault {
     }
 }
 
+/// Of 1,000 worlds in which the journal could go backwards so many have it do so.
+const REGRESSIONS: u32 = 300;
+
 /// The faults of a run and how often they strike.
 #[derive(Debug, Clone)]
 pub struct Faults {
@@ -174,6 +186,10 @@ impl Faults {
         let mut active = BTreeSet::new();
         while active.len() < count {
             active.insert(dice.pick(&Fault::ALL));
+        }
+        // The end of the world is rare, also where everything fails.
+        if !dice.chance(REGRESSIONS) {
+            active.remove(&Fault::Regression);
         }
         Self { active, rate: dice.pick(&[5, 10, 20, 40, 60]), healed: false }
     }

@@ -1,6 +1,7 @@
 //! Everything that can happen in the world.
 
 use millstream_coordinator::owner::command::Answer;
+use millstream_model::ids::ExecutionId;
 
 use super::client::{Demand, DemandId};
 use super::network::{Life, Node, Ticket};
@@ -68,6 +69,10 @@ pub enum Input {
     /// Time has passed that it waited for.
     Wake(Wake),
     Ask(DemandId, Box<Demand>),
+    /// It owns the partition without a lease, or does so no more.
+    Stray(bool),
+    /// It is asked to hand over what it owns and to go.
+    Leave,
 }
 
 /// What a process waited for.
@@ -75,6 +80,17 @@ pub enum Input {
 pub enum Wake {
     /// The owner's next deadline.
     Owner,
+    /// That of the leases.
+    Leases,
+    /// The leases are watched again.
+    WatchLeases,
+    /// What the next message wants is asked for again.
+    Bring,
+    /// The record of a parked execution is asked for again.
+    Parked {
+        execution: ExecutionId,
+        record: u64,
+    },
     /// A reader opens the journal, or the marks of cancelled executions, again.
     Reopen,
     Rewatch,

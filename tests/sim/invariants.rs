@@ -11,9 +11,11 @@
 
 mod ends;
 mod entries;
+mod keeping;
 mod messages;
 mod owners;
 mod record;
+mod reference;
 mod sagas;
 mod side_effects;
 
@@ -22,13 +24,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use millstream_coordinator::owner::machine::Message;
-use millstream_engine::{Execution, Origin, Outcome, Partition};
+use millstream_engine::{Execution, Outcome};
+use millstream_model::batch::Written;
 use millstream_model::entry::{Entry, Submitted};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{ExecutionId, NodeId};
 use millstream_model::names::{JournalSubject, Names};
 use millstream_model::plan::Plan;
 use millstream_model::position::Position;
+use millstream_model::snapshot::SnapshotPointer;
 use millstream_model::view::ExecutionPhase;
 
 use super::broker::{Broker, Stored};
@@ -37,10 +41,10 @@ use super::coverage::{Phase, Phases};
 use super::network::{Life, Node};
 use super::physics::Physics;
 use super::plants::Plant;
-use super::tamper::Tamper;
 use super::worker::{Outside, Worker};
 
 use record::Record;
+use reference::Reference;
 
 /// Something that must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,14 +73,17 @@ pub struct Checker {
     /// Nothing goes wrong in this world.
     calm: bool,
     /// The fold of everything that was stored, up to this moment.
-    reference: Partition,
-    tamper: Tamper,
+    reference: Reference,
     journal: Vec<Stored>,
     records: BTreeMap<ExecutionId, Record>,
     /// Epochs by the sequence of their entry.
     epochs: Vec<(u64, NodeId, u64)>,
     ended: Vec<ExecutionId>,
     running: BTreeSet<ExecutionId>,
+    /// Where the newest snapshot is; how often something was parked, and the journal cut.
+    pointer: Option<SnapshotPointer>,
+    pub parks: u64,
+    pub cuts: u64,
     /// When something was accepted last, for who waits too long.
     pub progress_at: super::agenda::Time,
     pub ignored: BTreeMap<&'static str, u64>,
@@ -87,10 +94,12 @@ impl Checker {
     pub fn new(plans: Arc<BTreeMap<ContentHash, Arc<Plan>>>, plant: Option<Plant>, calm: bool) -> Self {
         Self {
             names: Names::default(),
+            reference: Reference::new(Arc::clone(&plans), plant),
             plans,
             calm,
-            reference: Partition::default(),
-            tamper: Tamper::new(plant),
+            pointer: None,
+            parks: 0,
+            cuts: 0,
             journal: Vec::new(),
             records: BTreeMap::new(),
             epochs: Vec::new(),
@@ -120,34 +129,37 @@ impl Checker {
             Ok(message) => message,
             Err(stop) => return violated("owners write what can be read", stop.to_string()),
         };
-        let originals = message.entries.clone();
+        let originals: Vec<Option<Entry>> =
+            message.entries.iter().map(|written| written.as_ref().map(|written| written.entry.clone())).collect();
         for original in originals.iter().flatten() {
             self.reported(original, stored)?;
         }
-        let message = self.tamper.message(message, &self.reference);
+        let mut message = self.reference.tampered(message);
         let Some(subject) = message.subject.clone() else { return Ok(()) };
-        let origin = match &subject {
-            JournalSubject::Control => Origin::Control,
-            JournalSubject::Result(capability) => Origin::Result(capability),
-        };
-        let rewrites = self.tamper.rewrites();
-        for (index, entry) in message.entries.into_iter().enumerate() {
-            let Some(entry) = entry else { continue };
+        let rewrites = self.reference.rewrites();
+        for (index, written) in std::mem::take(&mut message.entries).into_iter().enumerate() {
+            let Some(Written { entry, .. }) = written else { continue };
             let position =
                 Position { sequence: stored.sequence, index: u16::try_from(index).expect("a batch is small") };
-            if let Some(plan) = self.reference.wants(origin, &entry).and_then(|hash| self.plans.get(&hash)) {
-                self.reference.install(Arc::clone(plan));
-            }
             // What the journal says, not what a bug makes of it.
             let said = match originals.get(index).filter(|_| rewrites) {
                 Some(Some(original)) => original.clone(),
                 Some(None) | None => entry.clone(),
             };
             self.check_reissue(&said, stored, broker, owners, physics)?;
-            let applied = match self.reference.apply(position, stored.time, origin, entry) {
+            if let (Entry::Archived(archived), JournalSubject::Control) = (&entry, &subject) {
+                for (id, end) in self.reference.forgets(archived) {
+                    self.check_forgotten(id, end)?;
+                }
+            }
+            let revision = self.reference.partition().fold_rev();
+            let applied = match self.reference.apply(position, &message, &subject, entry) {
                 Ok(applied) => applied,
                 Err(halt) => return violated("the fold never halts", halt.to_string()),
             };
+            if self.reference.partition().fold_rev() < revision {
+                return violated("the revision of the fold never goes down", format!("{position}"));
+            }
             physics.tell(|| {
                 let outcome = millstream_engine::render::outcome(&applied.outcome);
                 format!("journal {position}: {} {outcome}", millstream_engine::render::entry(&said))
@@ -176,6 +188,23 @@ impl Checker {
         self.reference.execution(execution)
     }
 
+    /// Whether partitions do not know the execution any more, and the newest record that the history has of it.
+    pub fn archived(&self, execution: ExecutionId) -> Option<u64> {
+        let record = self.records.get(&execution).filter(|_| self.reference.has_forgotten(execution))?;
+        record.recorded.last_key_value().map(|(_, sequence)| *sequence)
+    }
+
+    /// An older record of the execution than the newest.
+    pub fn outdated(&self, execution: ExecutionId) -> Option<u64> {
+        let record = self.records.get(&execution)?;
+        record.recorded.first_key_value().map(|(_, sequence)| *sequence)
+    }
+
+    /// Revision of the fold that is in force.
+    pub fn fold_rev(&self) -> u16 {
+        self.reference.partition().fold_rev()
+    }
+
     /// What was submitted.
     pub fn submission(&self, execution: ExecutionId) -> Option<&Submitted> {
         self.records.get(&execution).map(|record| &*record.submitted)
@@ -197,6 +226,11 @@ impl Checker {
     /// What executions are doing.
     pub fn phases(&self) -> Phases {
         let mut phases = Phases::NONE;
+        let archives =
+            self.records.iter().any(|(id, record)| record.end.is_some() && !self.reference.has_forgotten(*id));
+        if archives {
+            phases = phases.and(Phase::Record);
+        }
         for execution in self.running.iter().filter_map(|id| self.reference.execution(*id)) {
             let view = execution.view();
             phases = match view.phase {

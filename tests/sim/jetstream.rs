@@ -26,6 +26,7 @@
 //! delays, the duplicate window and lifetimes all follow it, as they do on the server (`time.Now()` is compared
 //! with stored wall times there). A clock that went back therefore delays redeliveries until it has caught up.
 
+mod backup;
 mod bucket;
 mod config;
 mod consumer;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 
 use millstream_model::time::Timestamp;
 
+pub use backup::Backup;
 pub use bucket::{Expected, Newest, bucket_stream, key_subject};
 pub use config::{ConsumerConfig, Retention, StreamConfig};
 pub use consumer::{AckToken, Answer, ConsumerInfo, Delivery};
@@ -222,6 +224,12 @@ impl Server {
     pub fn newest(&self, stream: &str, subject: &str, view: View) -> Result<Option<&StoredMessage>, RequestFailed> {
         let stream = self.streams.get(stream).ok_or(RequestFailed::NoResponders)?;
         Ok(stream.store().newest(subject, view))
+    }
+
+    /// `STREAM.MSG.GET`: the message of a sequence as the leader has it. A direct get says the same, but for a stream
+    /// that is missing, of which nobody answers.
+    pub fn message(&self, stream: &str, sequence: u64) -> Result<Option<&StoredMessage>, Refusal> {
+        Ok(self.stream(stream)?.store().get(sequence))
     }
 
     /// Creates a durable consumer; one of the same name is configured anew. On a work queue 10100 when its filter

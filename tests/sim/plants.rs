@@ -82,10 +82,50 @@ pub enum Plant {
     StaleOrdinal,
     /// Completed effects are undone in the order in which they were completed.
     CompensateForward,
+    /// Two processes of a coordinator have the same name, and with it the same message ids.
+    NodeNameReused,
+    /// Nobody looks whether the journal went backwards.
+    RegressionUnchecked,
+    /// A snapshot is restored without the idempotency keys.
+    SnapshotWithoutKeys,
+    /// A snapshot is restored without the epoch in force.
+    SnapshotWithoutEpoch,
+    /// Executions of a snapshot are restored without their last entry.
+    RestoredWithoutLastEntry,
+    /// A snapshot is restored under the oldest revision of the fold.
+    RevisionLowered,
+    /// A revision is put in force though a coordinator lives that does not fold it.
+    RevisionWithoutOthers,
+    /// Alarms of parked executions are not in snapshots.
+    ParkedAlarmsForgotten,
+    /// A parked execution comes back without its last entry.
+    WokenWithoutLastEntry,
+    /// The journal is cut before the pointer leads to the snapshot.
+    TrimBeforePointer,
+    /// The journal is cut as soon as the snapshot is stored, within the duplicate window.
+    TrimAtOnce,
+    /// The pointer to the newest snapshot is written without looking at what it is.
+    PointerWithoutCompare,
+    /// An execution is forgotten before its record is in the history.
+    ArchiveBeforeRecord,
+    /// An owner stops when its lease has run out, and nobody tells the leases.
+    ExpiryStopsOwner,
+    /// An epoch of a lower number than the one in force is taken for a newer one.
+    EpochOfLowerNumber,
+    /// An owner whose own epoch is ignored waits for ever.
+    EpochNotRetried,
+    /// A parked execution is never woken by its alarm.
+    ParkedForgotten,
+    /// A record of the history lacks the entry that ended its execution.
+    RecordWithoutLastEntry,
+    /// The journal is looked at before the pointer to the newest snapshot.
+    StateBeforePointer,
+    /// An archived execution is resumed from an older record than its newest.
+    ResumeFromOldRecord,
 }
 
 impl Plant {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 56] = [
         Self::EmitDuringReplay,
         Self::IgnoreEpoch,
         Self::WallClockInFold,
@@ -122,6 +162,26 @@ impl Plant {
         Self::AnyToken,
         Self::StaleOrdinal,
         Self::CompensateForward,
+        Self::NodeNameReused,
+        Self::RegressionUnchecked,
+        Self::SnapshotWithoutKeys,
+        Self::SnapshotWithoutEpoch,
+        Self::RestoredWithoutLastEntry,
+        Self::RevisionLowered,
+        Self::RevisionWithoutOthers,
+        Self::ParkedAlarmsForgotten,
+        Self::WokenWithoutLastEntry,
+        Self::TrimBeforePointer,
+        Self::TrimAtOnce,
+        Self::PointerWithoutCompare,
+        Self::ArchiveBeforeRecord,
+        Self::ExpiryStopsOwner,
+        Self::EpochOfLowerNumber,
+        Self::EpochNotRetried,
+        Self::ParkedForgotten,
+        Self::RecordWithoutLastEntry,
+        Self::StateBeforePointer,
+        Self::ResumeFromOldRecord,
     ];
 
     /// The name on the command line.

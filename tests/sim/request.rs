@@ -1,5 +1,8 @@
 //! What processes ask of the broker, as the broker crate's calls do, and what they hear.
 
+mod keeping;
+mod leasing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,12 +12,16 @@ use millstream_model::batch::Batch;
 use millstream_model::entry::{Entry, Timer, TimerFired};
 use millstream_model::ids::{Capability, ExecutionId, WorkerId};
 use millstream_model::payload::PayloadRef;
+use millstream_model::snapshot::SnapshotPointer;
 use millstream_model::task::{Claim, Purpose, Task, TaskKey};
 use millstream_model::time::Timestamp;
 use serde_json::value::RawValue;
 
 use super::coverage::{Phase, Phases};
-use super::jetstream::{AckToken, Delivery, Refusal};
+use super::jetstream::{AckToken, Delivery, Refusal, StoredMessage, StreamInfo};
+
+pub use keeping::Keeping;
+pub use leasing::{LeaseChange, Leasing};
 
 /// One request, or a message without an answer.
 #[derive(Debug, Clone)]
@@ -82,20 +89,38 @@ pub enum Request {
         execution: ExecutionId,
         reference: PayloadRef,
     },
+    Keep(Keeping),
+    Lease(Leasing),
 }
 
 /// What the broker says.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Done,
-    JournalState { last_sequence: u64 },
+    JournalState(StreamInfo),
     Scanned(Vec<TaskKey>),
     Workers(BTreeSet<WorkerId>),
     Pulled(Vec<Delivery>),
-    ClaimWon { revision: u64 },
-    ClaimHeld { claim: Claim, stored_at: Timestamp },
+    ClaimWon {
+        revision: u64,
+    },
+    ClaimHeld {
+        claim: Claim,
+        stored_at: Timestamp,
+    },
     Payload(Arc<RawValue>),
     Stored(PayloadRef),
+    /// A message of the journal.
+    Message(Option<StoredMessage>),
+    /// The sequence of a record of the history.
+    Recorded(u64),
+    /// A record of the history.
+    Record(Option<Bytes>),
+    Transcript(Bytes),
+    Snapshot(Bytes),
+    Pointer(Option<(Box<SnapshotPointer>, u64)>),
+    /// The revision of what was written.
+    Revision(u64),
 }
 
 /// Why there is no reply, as `RequestError` of the broker crate has it.
@@ -114,6 +139,8 @@ pub enum NoReply {
     Refused(Refusal),
     /// The store has no such value.
     Missing,
+    /// A record is at another revision than was expected.
+    Taken,
 }
 
 /// What the broker sends by itself.
@@ -134,6 +161,9 @@ pub enum Push {
     JournalBroken,
     /// The watch of cancelled executions ended.
     CancelledBroken,
+    Lease(LeaseChange),
+    /// The watch of leases ended.
+    LeasesBroken,
 }
 
 impl Request {
@@ -160,6 +190,8 @@ impl Request {
             Self::HandBack { .. } => "hand back",
             Self::PutPayload { .. } => "put payload",
             Self::GetPayload { .. } => "get payload",
+            Self::Keep(request) => request.name(),
+            Self::Lease(request) => request.name(),
         }
     }
 
@@ -186,6 +218,8 @@ impl Request {
             | Self::Progress(_)
             | Self::HandBack { .. }
             | Self::GetPayload { .. } => false,
+            Self::Keep(request) => request.stores(),
+            Self::Lease(request) => request.stores(),
         }
     }
 
@@ -204,6 +238,8 @@ impl Request {
             Self::Ack(_) | Self::HandBack { .. } => Phases::of(Phase::Ack),
             Self::Progress(_) => Phases::of(Phase::Run),
             Self::PutPayload { .. } | Self::GetPayload { .. } => Phases::of(Phase::Payload),
+            Self::Keep(request) => request.phases(),
+            Self::Lease(_) => Phases::of(Phase::Lease),
         }
     }
 }
@@ -217,6 +253,7 @@ pub fn of_batch(batch: &[u8]) -> Phases {
 fn of_entry(entry: &Entry) -> Phases {
     match entry {
         Entry::Epoch(_) => Phases::of(Phase::TakeOver),
+        Entry::Archived(_) => Phases::of(Phase::Record),
         Entry::Scanned(_) | Entry::Reissued(_) | Entry::ClaimAbandoned(_) => Phases::of(Phase::Sweep),
         Entry::Submitted(_) => Phases::of(Phase::Submit),
         Entry::CancelRequested(_) => Phases::of(Phase::Cancel),
@@ -277,7 +314,7 @@ impl NoReply {
     pub fn of_append(&self) -> AppendFailure {
         match self {
             Self::Offline => AppendFailure::Offline,
-            Self::NoAnswer | Self::Missing => AppendFailure::Unknown,
+            Self::NoAnswer | Self::Missing | Self::Taken => AppendFailure::Unknown,
             Self::Denied => AppendFailure::Denied { subject: "control".to_owned() },
             Self::NoResponders => AppendFailure::NoStream,
             Self::TooLarge { size } => AppendFailure::TooLarge { size: *size },
@@ -294,7 +331,7 @@ impl NoReply {
     pub fn of_publish(&self) -> PublishFailure {
         match self {
             Self::Offline => PublishFailure::Offline,
-            Self::NoAnswer | Self::Missing => PublishFailure::Unknown,
+            Self::NoAnswer | Self::Missing | Self::Taken => PublishFailure::Unknown,
             Self::Denied => PublishFailure::Denied { subject: "task".to_owned() },
             Self::NoResponders => PublishFailure::NoStream,
             Self::TooLarge { size } => PublishFailure::TooLarge { size: *size },
@@ -314,7 +351,7 @@ impl NoReply {
             Self::Offline | Self::NoAnswer | Self::NoResponders | Self::Refused(_) => {
                 StoreFailure::Passing { reason: format!("{self:?}") }
             }
-            Self::Missing | Self::Denied | Self::TooLarge { .. } => {
+            Self::Missing | Self::Taken | Self::Denied | Self::TooLarge { .. } => {
                 StoreFailure::Lasting { reason: format!("{self:?}") }
             }
         }

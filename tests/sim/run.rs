@@ -22,6 +22,11 @@ const HAPPENINGS_MAX: u64 = 3_000_000;
 /// Owners are compared with the journal every so many happenings.
 const COMPARE_EVERY: u64 = 300;
 
+/// A partition begins again from its snapshot, for trial, every so many happenings.
+const REHEARSE_EVERY: u64 = 3_000;
+/// How long everybody has to notice that the journal went backwards.
+const REGRESSED_MS: u64 = 30_000;
+
 /// What became of a seed.
 #[derive(Debug)]
 pub struct Run {
@@ -62,9 +67,18 @@ fn drive(world: &mut World, happenings: &mut u64) -> Result<(), Violation> {
             return violated("something always happens", "the agenda is empty");
         }
         *happenings += 1;
+        if let Some(regressed) = world.regressed {
+            if world.physics.now > world.healed_at.max(regressed.at).plus_millis(REGRESSED_MS) {
+                return world.finish_regressed();
+            }
+            continue;
+        }
         if happenings.is_multiple_of(COMPARE_EVERY) {
             for owner in world.coordinators() {
-                world.checker.compare(owner)?;
+                world.checker.compare(owner, &world.broker)?;
+            }
+            if happenings.is_multiple_of(REHEARSE_EVERY) {
+                world.checker.rehearse(&world.broker, world.physics.plant)?;
             }
         }
         let now = world.physics.now;

@@ -8,22 +8,66 @@ use super::faults::{Fault, Faults};
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strike {
-    Disconnect { node: usize, millis: u64 },
-    DiskFull { millis: u64 },
-    QueueFull { capability: Capability, millis: u64 },
-    Denied { capability: Capability, millis: u64 },
-    DeniedResults { capability: Capability, millis: u64 },
-    LeaderAway { millis: u64 },
-    BrokerCrash { millis: u64, forgotten_ms: u64 },
+    Disconnect {
+        node: usize,
+        millis: u64,
+    },
+    DiskFull {
+        millis: u64,
+    },
+    QueueFull {
+        capability: Capability,
+        millis: u64,
+    },
+    Denied {
+        capability: Capability,
+        millis: u64,
+    },
+    DeniedResults {
+        capability: Capability,
+        millis: u64,
+    },
+    LeaderAway {
+        millis: u64,
+    },
+    BrokerCrash {
+        millis: u64,
+        forgotten_ms: u64,
+    },
     StreamLost,
-    CoordinatorCrash { index: u8 },
-    CoordinatorPause { index: u8, millis: u64 },
-    TakeOver { index: u8 },
-    WorkerCrash { index: u8 },
-    WorkerPause { index: u8, millis: u64 },
-    WorkerStop { index: u8 },
-    BrokerClock { micros: i64 },
-    NodeClock { node: usize, micros: i64 },
+    CoordinatorCrash {
+        index: u8,
+    },
+    CoordinatorPause {
+        index: u8,
+        millis: u64,
+    },
+    TakeOver {
+        index: u8,
+    },
+    HandOver {
+        index: u8,
+    },
+    /// The journal is copied, and later the copy is put in its place.
+    Backup,
+    Regress,
+    WorkerCrash {
+        index: u8,
+    },
+    WorkerPause {
+        index: u8,
+        millis: u64,
+    },
+    WorkerStop {
+        index: u8,
+    },
+    BrokerClock {
+        micros: i64,
+    },
+    NodeClock {
+        node: usize,
+        micros: i64,
+    },
     CancelStorm,
 }
 
@@ -71,6 +115,13 @@ pub fn random(
                     Strike::CoordinatorPause { index: coordinator, millis: 1 + dice.below(pause) }
                 }
                 Fault::TakeOver => Strike::TakeOver { index: coordinator },
+                Fault::HandOver => Strike::HandOver { index: coordinator },
+                Fault::Regression => {
+                    let back = at + (millis - at) / 2 + dice.below((millis - at) / 2 + 1);
+                    strikes.push((back, Strike::Regress));
+                    strikes.push((at, Strike::Backup));
+                    break;
+                }
                 Fault::WorkerCrash => Strike::WorkerCrash { index: worker },
                 Fault::WorkerPause => Strike::WorkerPause { index: worker, millis: 1 + dice.below(pause) },
                 Fault::WorkerStop => Strike::WorkerStop { index: worker },

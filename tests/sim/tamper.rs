@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_coordinator::owner::machine::Message;
 use millstream_engine::{Partition, TaskRef};
+use millstream_model::batch::Written;
 use millstream_model::entry::{Entry, TaskSucceeded};
 use millstream_model::ids::ExecutionId;
 use millstream_model::task::TaskKey;
@@ -46,8 +47,8 @@ impl Tamper {
     pub fn message(&mut self, mut message: Message, partition: &Partition) -> Message {
         let Some(plant) = self.plant else { return message };
         let mut entries = Vec::with_capacity(message.entries.len());
-        for (index, entry) in message.entries.drain(..).enumerate() {
-            let Some(entry) = entry else {
+        for (index, written) in message.entries.drain(..).enumerate() {
+            let Some(Written { entry, .. }) = written else {
                 entries.push(None);
                 continue;
             };
@@ -55,7 +56,8 @@ impl Tamper {
                 self.secrets.insert(submitted.execution, submitted.secret);
             }
             let number = message.sequence + index as u64;
-            entries.extend(self.entry(plant, entry, number, partition).into_iter().map(Some));
+            let tampered = self.entry(plant, entry, number, partition).into_iter();
+            entries.extend(tampered.map(|entry| Some(Written::of(entry))));
         }
         message.entries = entries;
         message

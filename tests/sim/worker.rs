@@ -150,9 +150,13 @@ impl Worker {
             Input::Wake(Wake::Answered(number)) => self.agent_answers(number, physics, outside),
             Input::Wake(Wake::Retry(number)) => self.retry(number, physics, outside),
             Input::Wake(Wake::GraceOver) => self.end(physics, outside),
-            Input::Wake(Wake::Owner | Wake::Reopen)
-            | Input::Push(Push::Journal { .. } | Push::JournalBroken)
-            | Input::Ask(..) => {}
+            Input::Wake(
+                Wake::Owner | Wake::Reopen | Wake::Leases | Wake::WatchLeases | Wake::Bring | Wake::Parked { .. },
+            )
+            | Input::Push(Push::Journal { .. } | Push::JournalBroken | Push::Lease(_) | Push::LeasesBroken)
+            | Input::Ask(..)
+            | Input::Stray(_)
+            | Input::Leave => {}
         }
         if self.stopping && self.runs.is_empty() {
             self.end(physics, outside);

@@ -14,7 +14,9 @@ mod striking;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use millstream_coordinator::owner::keeper::Keeping;
 use millstream_model::hash::ContentHash;
+use millstream_model::limits::DUPLICATE_WINDOW_MS;
 use millstream_model::plan::Plan;
 
 use super::agenda::{Agenda, Time};
@@ -81,6 +83,19 @@ pub struct World {
     pub healed_at: Time,
     wishes: Dice,
     forks: u32,
+    /// What owners keep, and the odds, of 1,000, that a process is of an older build.
+    keeping: Keeping,
+    old_builds: u32,
+    /// The journal became what it was before, and whether that can be seen.
+    pub regressed: Option<Regressed>,
+}
+
+/// The journal went backwards.
+#[derive(Debug, Clone, Copy)]
+pub struct Regressed {
+    pub at: Time,
+    /// The newest snapshot is not continued any more.
+    pub shows: bool,
 }
 
 impl World {
@@ -101,7 +116,10 @@ impl World {
             plant,
             deaths: 0,
         };
-        let chaos_ms = dice.pick(&[2_000, 10_000, 30_000, 60_000]);
+        let chaos_ms = dice.pick(&[2_000, 2_000, 10_000, 10_000, 30_000, 30_000, 60_000, 200_000]);
+        let keeping = keeping(&mut dice);
+        let old_builds = dice.pick(&[0, 0, 300, 700]);
+        let coordinators = dice.pick(&[1, 1, 2, 3]);
         let posts = posts(&workload, &mut dice);
         let workers = u8::try_from(posts.len()).expect("there are few");
         for (at, strike) in
@@ -116,16 +134,21 @@ impl World {
         }
         let healed_at = Time(0).plus_millis(chaos_ms);
         physics.agenda.add(healed_at, Happening::Heal);
-        physics.agenda.add(Time(0), Happening::Start(Node::Coordinator(0)));
+        for index in 0..coordinators {
+            let at = Time(0).plus_millis(if index == 0 { 0 } else { dice.below(3_000) });
+            physics.agenda.add(at, Happening::Start(Node::Coordinator(index)));
+        }
         for index in 0..workers {
             let at = Time(0).plus_millis(dice.below(500));
             physics.agenda.add(at, Happening::Start(Node::Worker(index)));
         }
         let broker = Broker::new(&workload.capabilities, &physics);
         let plans = Arc::new(workload.plans());
-        let wanted = wishes::random(&workload, &mut dice);
+        let wanted = wishes::random(&workload, chaos_ms, &mut dice);
+        // Hand-overs are nothing that goes wrong, but the day is not a calm one.
+        let calm = physics.faults.is_calm() && coordinators == 1 && old_builds == 0;
         let mut world = Self {
-            checker: Checker::new(Arc::clone(&plans), plant, physics.faults.is_calm()),
+            checker: Checker::new(Arc::clone(&plans), plant, calm),
             physics,
             broker,
             outside: Outside { witness: Witness::default(), workload },
@@ -139,6 +162,9 @@ impl World {
             healed_at,
             wishes: dice,
             forks: 0,
+            keeping,
+            old_builds,
+            regressed: None,
         };
         for wish in wanted {
             world.wish(wish);
@@ -168,8 +194,7 @@ impl World {
             && self.broker.queued() == 0
             && self.workers.values().all(|worker| worker.running() == 0)
             && self.coordinators.values().all(|coordinator| {
-                coordinator.stopped.is_some()
-                    || (coordinator.is_idle() && coordinator.folded() == self.checker.last_sequence())
+                !coordinator.runs() || (coordinator.is_idle() && coordinator.folded() == self.checker.last_sequence())
             })
     }
 
@@ -180,7 +205,9 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
             Happening::Arrive(envelope) => {
-                self.checker.arrives(&envelope, &self.broker)?;
+                if self.regressed.is_none() {
+                    self.checker.arrives(&envelope, &self.broker)?;
+                }
                 self.broker.arrive(*envelope, &mut self.physics);
             }
             Happening::Answer(ticket, reply) => {
@@ -196,30 +223,50 @@ impl World {
             Happening::Process(life, input) => self.deliver(life, input)?,
             Happening::Reconnect(node) => self.reconnect(node),
             Happening::BrokerWakes => self.broker.wake(&mut self.physics),
-            Happening::Strike(strike) => self.strike(strike),
+            Happening::Strike(strike) => self.strike(strike)?,
             Happening::Start(node) => self.start(node),
             Happening::Continue(life) => self.go_on(life)?,
             Happening::Want(id) => self.want(id),
             Happening::Ask { life, id, demand } => self.deliver(life, Input::Ask(id, demand))?,
             Happening::Told { id, answer } => self.told(id, answer.as_ref()),
-            Happening::Heal => self.heal(),
+            Happening::Heal => self.heal()?,
         }
         Ok(())
     }
 
     /// The checker sees what has happened.
     fn observe(&mut self) -> Result<(), Violation> {
+        if self.regressed.is_some() {
+            drop((self.broker.take_stored(), self.broker.take_queued(), self.broker.take_kept()));
+            return Ok(());
+        }
         for stored in self.broker.take_stored() {
             self.checker.stored(&stored, &mut self.physics, &self.outside, &self.broker, &self.coordinators)?;
         }
         for key in self.broker.take_queued() {
             self.checker.queued(&key, &self.physics)?;
         }
+        for kept in self.broker.take_kept() {
+            self.checker.kept(&kept, &self.broker, &self.physics)?;
+        }
         let ended = self.checker.take_ended();
         for execution in ended {
             self.wish_more(execution);
         }
         Ok(())
+    }
+}
+
+/// When owners of a world let go of what they hold: early, so that it happens.
+fn keeping(dice: &mut Dice) -> Keeping {
+    let tail_entries_min = dice.pick(&[4, 10, 40]);
+    Keeping {
+        park_after_ms: dice.pick(&[200, 1_000, 5_000]),
+        tail_entries_min,
+        tail_bytes_min: dice.pick(&[1_000, 20_000, u64::MAX]),
+        tail_entries_max: tail_entries_min * dice.pick(&[1, 3, 10]),
+        trim_after_ms: DUPLICATE_WINDOW_MS,
+        live_max: dice.pick(&[3, 100, 100, 100, 100]),
     }
 }
 

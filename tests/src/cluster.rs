@@ -53,11 +53,19 @@ impl Coordinator {
     /// # Panics
     /// When it cannot be started.
     pub fn launch(nats_url: &str, directory: &TempDir, extra: Extra) -> Self {
+        Self::launch_named("coordinator", nats_url, directory, extra)
+    }
+
+    /// As [`Self::launch`], with a log of its own: one of several.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn launch_named(name: &str, nats_url: &str, directory: &TempDir, extra: Extra) -> Self {
         let port = free_port();
         let mut arguments = flags(&[("--nats-url", nats_url), ("--listen", &format!("127.0.0.1:{port}"))]);
         arguments.extend(extra.arguments);
         let program = &binaries().coordinator;
-        let process = Process::start("coordinator", program, arguments, extra.environment, directory.path())
+        let process = Process::start(name, program, arguments, extra.environment, directory.path())
             .expect("the coordinator can be started");
         Self { process, api: Api::new(format!("http://127.0.0.1:{port}")) }
     }

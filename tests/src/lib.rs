@@ -7,9 +7,12 @@
 //! - what runs: [`nats`], [`process`], [`cluster`]
 //! - what is asked and seen: [`api`], [`sse`], [`witness`], [`collector`], [`wait`]
 //! - what is simulated: [`simulation`]
+//! - what is killed, paused, cut off: [`chaos`]
 
 pub mod api;
 pub mod binaries;
+#[path = "../chaos/chaos.rs"]
+pub mod chaos;
 pub mod cluster;
 pub mod collector;
 pub mod nats;

@@ -34,16 +34,23 @@ pub async fn start() -> Server {
 pub async fn start_with(extra_config: &str) -> Server {
     let directory = TempDir::new("nats");
     let log = directory.join("nats-server.log");
-    let binary = tokio::task::spawn_blocking(|| nats_server::find_or_fetch(|line| eprintln!("{line}")))
-        .await
-        .expect("finding does not panic")
-        .expect("there is a nats-server");
-    let mut options = ServerOptions::in_directory(binary, directory.join("jetstream"));
+    let mut options = ServerOptions::in_directory(binary().await, directory.join("jetstream"));
     options.extra_config = extra_config.to_owned();
     options.log_file = Some(log.clone());
     let mut server = Server { options, running: None, port: 0, log, directory };
     server.start_again().await.expect("nats-server starts");
     server
+}
+
+/// The server's executable.
+///
+/// # Panics
+/// When it is neither found nor fetched.
+pub async fn binary() -> PathBuf {
+    tokio::task::spawn_blocking(|| nats_server::find_or_fetch(|line| eprintln!("{line}")))
+        .await
+        .expect("finding does not panic")
+        .expect("there is a nats-server")
 }
 
 impl Server {

@@ -30,6 +30,11 @@ impl TempDir {
         &self.path
     }
 
+    /// Leaves the directory where it is.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
     /// A path inside.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)

@@ -3,9 +3,10 @@
 use crate::sources::{Finding, Source, code_of};
 
 /// Files that lock, and why.
-const REASONS: [(&str, &str); 11] = [
+const REASONS: [(&str, &str); 12] = [
     ("coordinator/server/src/catalog.rs", "held over look and write: of two creations of one thing, one is told so"),
     ("coordinator/server/src/catalog/plans.rs", "requests of every thread look up compiled plans"),
+    ("coordinator/server/src/history/index/readers.rs", "a connection runs one query, on a thread that may wait"),
     ("shared/broker/src/replies.rs", "every sender registers its wait before it sends, and the router ends it"),
     ("worker/src/cancelled.rs", "one task writes, every run reads"),
     ("worker/src/worker/crew.rs", "whoever follows the agents changes the lanes, who announces presence reads them"),

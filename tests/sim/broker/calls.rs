@@ -42,7 +42,7 @@ impl Broker {
         match request {
             Request::JournalState => {
                 let info = self.server.stream_info(&self.names.journal_stream(PARTITION)).map_err(NoReply::Refused)?;
-                Ok(Reply::JournalState { last_sequence: info.last_sequence })
+                Ok(Reply::JournalState(info))
             }
             Request::ReadJournal { from } => {
                 let stream = self.names.journal_stream(PARTITION);
@@ -50,7 +50,8 @@ impl Broker {
                 let feed = feed.map_err(NoReply::Refused)?;
                 self.journal_readers.retain(|reader| reader.life.node != life.node);
                 self.journal_readers.push(Reader { life, connection, feed });
-                Ok(Reply::Done)
+                let info = self.server.stream_info(&stream).map_err(NoReply::Refused)?;
+                Ok(Reply::JournalState(info))
             }
             Request::Append { msg_id, batch } => {
                 let subject = self.names.journal_control(PARTITION);
@@ -129,6 +130,8 @@ impl Broker {
                 let value = self.payloads.get(&(execution, reference.hash));
                 value.map(|text| Reply::Payload(Arc::clone(text))).ok_or(NoReply::Missing)
             }
+            Request::Keep(request) => self.keep_request(request),
+            Request::Lease(request) => self.lease_request(life, connection, request, physics.now),
         }
     }
 

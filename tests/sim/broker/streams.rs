@@ -31,6 +31,8 @@ impl Broker {
             StreamConfig::workers_bucket(&names.workers()),
             StreamConfig::expiring_bucket(&names.claims()),
             StreamConfig::expiring_bucket(&names.cancelled()),
+            StreamConfig::leases_bucket(&names.leases()),
+            StreamConfig::history(&names.history_stream(), names.history_subjects()),
         ];
         for config in configs {
             server.create_stream(config).expect("a new server takes every stream");
@@ -40,10 +42,15 @@ impl Broker {
             names,
             capabilities: capabilities.to_vec(),
             payloads: BTreeMap::new(),
+            transcripts: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             journal_readers: Vec::new(),
             cancel_readers: Vec::new(),
+            lease_readers: Vec::new(),
+            present: BTreeMap::new(),
             pulls: BTreeMap::new(),
             stored: Vec::new(),
+            kept: Vec::new(),
             queued: Vec::new(),
             moments: VecDeque::new(),
             away_until: Time(0),
@@ -53,6 +60,7 @@ impl Broker {
             denied_results: None,
             gaps: 0,
             wakes_at: None,
+            backup: None,
             forgot: Vec::new(),
             queue_lost: Vec::new(),
         };

@@ -2,16 +2,16 @@
 
 use millstream_coordinator::owner::command::{Answer, Command};
 use millstream_engine::Outcome;
-use millstream_model::batch::{Batch, BatchBuilder, encode_entry};
+use millstream_model::batch::{Batch, BatchBuilder, Written, encode_entry};
 use millstream_model::entry::{Entry, Reissued, TimerFired};
 use millstream_model::ids::Namespace;
 use millstream_model::task::TaskKey;
 
-use super::{Awaited, BATCH_SIZE_MAX, Coordinator, Emitted, Fetching};
+use super::{Awaited, BATCH_SIZE_MAX, Coordinator, Emitted, End, Fetching, shadow};
 use crate::simulation::coverage::{Phase, Phases};
 use crate::simulation::physics::Physics;
 use crate::simulation::plants::Plant;
-use crate::simulation::request::{Request, of_batch, of_task};
+use crate::simulation::request::{Keeping, Request, of_batch, of_task};
 
 impl Coordinator {
     /// Does what the core asks for, until it asks for nothing more, or dies in between.
@@ -21,7 +21,7 @@ impl Coordinator {
             let request = Request::Publish { capability: capability.clone(), message: message.clone() };
             self.ask_broker(request, Awaited::Publish { task, capability, message }, physics);
         }
-        while self.stopped.is_none() && !self.doomed {
+        while self.core.is_some() && !self.doomed {
             let now = physics.mono(self.started);
             let Some(command) = self.core.as_mut().and_then(|core| core.next_command(now)) else { return };
             let owns = self.owns();
@@ -73,7 +73,23 @@ impl Coordinator {
                 self.ask_broker(request, Awaited::Mark { execution, below }, physics);
             }
             Command::Answer { ask, answer } => self.tell_client(ask, answer, physics),
-            Command::Ended(_) | Command::Report => {}
+            Command::Record { execution, end, transcript } => self.record(execution, end, &transcript, physics),
+            Command::Park { execution, transcript } => self.park(execution, &transcript, physics),
+            Command::Wake { execution, record } => {
+                if !physics.planted(Plant::ParkedForgotten) {
+                    self.wake(execution, record, physics);
+                }
+            }
+            Command::DropRecord { record } => {
+                let request = Request::Keep(Keeping::DeleteHistory { sequence: record });
+                self.ask_broker(request, Awaited::Nothing, physics);
+            }
+            Command::Snapshot(taken) => self.store_snapshot(taken, physics),
+            Command::Trim { below } => {
+                let request = Request::Keep(Keeping::PurgeJournal { below });
+                self.ask_broker(request, Awaited::Trimmed { below }, physics);
+            }
+            Command::Started(_) | Command::Ended(_) | Command::Report => {}
         }
     }
 
@@ -81,7 +97,8 @@ impl Coordinator {
     fn rewritten(&mut self, batch: bytes::Bytes, physics: &mut Physics) -> bytes::Bytes {
         let loses_timers = physics.planted(Plant::TimersLostOnRestart);
         let repeats_ordinals = physics.planted(Plant::ReissueSameOrdinal);
-        if !loses_timers && !repeats_ordinals {
+        let gives_up = physics.planted(Plant::EpochNotRetried) && !self.owns();
+        if !loses_timers && !repeats_ordinals && !gives_up {
             return batch;
         }
         let decoded = Batch::decode(&batch).expect("an owner writes batches that can be read");
@@ -91,12 +108,13 @@ impl Coordinator {
                 Entry::TimerFired(TimerFired { execution, .. })
                     if loses_timers && self.shadow.inherited.contains(&execution) =>
                 {
-                    Self::nothing()
+                    shadow::nothing()
                 }
                 Entry::Reissued(Reissued { task }) if repeats_ordinals => {
                     self.publish_again(&task, physics);
-                    Self::nothing()
+                    shadow::nothing()
                 }
+                Entry::Epoch(epoch) if gives_up && epoch.epoch != self.epoch => shadow::nothing(),
                 entry => entry,
             };
             builder.push(&encode_entry(&entry));
@@ -125,10 +143,11 @@ impl Coordinator {
             sequence: (self.next_sequence - 1).wrapping_add_signed(-self.offset),
             time: physics.clocks.broker(physics.now),
             subject: Some(JournalSubject::Control),
-            entries: vec![Some(Entry::Scanned(Scanned { node: self.node.clone(), epoch: self.epoch }))],
+            entries: vec![Some(Written::of(Entry::Scanned(Scanned { node: self.node.clone(), epoch: self.epoch })))],
+            payload: bytes::Bytes::new(),
         };
         if let Err(stop) = core.message(message, None, now) {
-            self.stopped = Some(stop);
+            self.end(End::Stop(stop), physics);
         }
     }
 }
@@ -142,6 +161,12 @@ fn phases(command: &Command, owns: bool) -> Phases {
         Command::Scan | Command::ListPresences => Phases::of(Phase::Sweep),
         Command::MarkCancelled { .. } => Phases::of(Phase::Cancel),
         Command::Answer { answer: Answer::Folded(Outcome::Accepted), .. } => Phases::of(Phase::Submit),
+        Command::Record { .. }
+        | Command::Park { .. }
+        | Command::Wake { .. }
+        | Command::DropRecord { .. }
+        | Command::Started(_) => Phases::of(Phase::Record),
+        Command::Snapshot(_) | Command::Trim { .. } => Phases::of(Phase::Snapshot),
         Command::Answer { .. } | Command::Ended(_) | Command::Report => Phases::of(Phase::Fold),
     };
     if owns { phases } else { phases.and(Phase::TakeOver) }

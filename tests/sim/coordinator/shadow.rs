@@ -7,8 +7,8 @@ use bytes::Bytes;
 use millstream_coordinator::owner::failure::PublishFailure;
 use millstream_coordinator::owner::machine::Message;
 use millstream_engine::scope::Values;
-use millstream_engine::{Effect, Origin, Partition, TaskRef};
-use millstream_model::batch::encode;
+use millstream_engine::{Effect, Origin, Partition, TaskRef, Want};
+use millstream_model::batch::{Written, encode};
 use millstream_model::entry::{Entry, Epoch, Scanned};
 use millstream_model::hash::ContentHash;
 use millstream_model::ids::{Capability, ExecutionId, NodeId};
@@ -40,17 +40,21 @@ impl Shadow {
     /// Folds what the core folds in silence, and notes what it would publish.
     pub(super) fn replay(&mut self, message: &Message, plans: &BTreeMap<ContentHash, Arc<Plan>>) {
         for (index, entry) in message.entries.iter().enumerate() {
-            let (Some(entry), Some(subject)) = (entry, &message.subject) else { continue };
+            let (Some(written), Some(subject)) = (entry, &message.subject) else { continue };
             let origin = match subject {
                 JournalSubject::Control => Origin::Control,
                 JournalSubject::Result(capability) => Origin::Result(capability),
             };
-            if let Some(plan) = self.partition.wants(origin, entry).and_then(|hash| plans.get(&hash)) {
+            if let Some(Want::Definition(hash)) = self.partition.wants(origin, &written.entry)
+                && let Some(plan) = plans.get(&hash)
+            {
                 self.partition.install(Arc::clone(plan));
             }
             let index = u16::try_from(index).expect("a batch has at most 256 entries");
             let position = Position { sequence: message.sequence, index };
-            let Ok(applied) = self.partition.apply(position, message.time, origin, entry.clone()) else { return };
+            let Ok(applied) = self.partition.apply(position, message.time, origin, written.entry.clone()) else {
+                return;
+            };
             for effect in applied.effects {
                 if let Effect::Publish(task) = effect {
                     self.emitted.extend(message_of(&self.partition, task));
@@ -95,11 +99,11 @@ fn message_of(partition: &Partition, task: TaskRef) -> Option<(TaskRef, Capabili
 
 /// Epochs of others become entries that say nothing.
 pub(super) fn hide_epochs(message: &mut Message, own: &NodeId) {
-    for entry in message.entries.iter_mut().flatten() {
-        if let Entry::Epoch(Epoch { node, epoch, .. }) = entry
+    for written in message.entries.iter_mut().flatten() {
+        if let Entry::Epoch(Epoch { node, epoch, .. }) = &written.entry
             && node != own
         {
-            *entry = Entry::Scanned(Scanned { node: node.clone(), epoch: *epoch });
+            *written = Written::of(Entry::Scanned(Scanned { node: node.clone(), epoch: *epoch }));
         }
     }
 }
@@ -133,4 +137,21 @@ pub(super) fn misjudged(failure: &PublishFailure, physics: &Physics) -> Misjudge
         PublishFailure::Unknown if physics.planted(Plant::UnknownPublishRepeated) => Misjudged::Again,
         _ => Misjudged::No,
     }
+}
+
+/// Epochs of lower numbers than the one in force become newer ones.
+pub(super) fn renumber_epochs(message: &mut Message, in_force: Option<u64>) {
+    let Some(in_force) = in_force else { return };
+    for written in message.entries.iter_mut().flatten() {
+        if let Entry::Epoch(epoch) = &written.entry
+            && epoch.epoch <= in_force
+        {
+            *written = Written::of(Entry::Epoch(Epoch { epoch: in_force + 1, ..epoch.clone() }));
+        }
+    }
+}
+
+/// An entry that stands for nothing, in place of one that a bug drops.
+pub(super) fn nothing() -> Entry {
+    Entry::Scanned(Scanned { node: "nobody".parse().expect("a name"), epoch: 0 })
 }

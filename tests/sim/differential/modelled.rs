@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use millstream_model::time::Timestamp;
 use millstream_tests::simulation::jetstream::{
-    AckToken, Feed, FeedBroken, Forgotten, Moment, PubAck, Publish, RequestFailed, Server, ServerOptions,
+    AckToken, Backup, Feed, FeedBroken, Forgotten, Moment, PubAck, Publish, RequestFailed, Server, ServerOptions,
     StoredMessage, StreamInfo, View,
 };
 
@@ -23,6 +23,7 @@ pub(crate) struct Modelled {
     pub(crate) deliveries: Vec<AckToken>,
     pub(crate) feeds: Vec<OpenFeed>,
     pub(crate) deleted_tasks: bool,
+    kept: Option<Backup>,
 }
 
 /// A feed, and what a reader may have seen of it. A server delivers as soon as it can, so a reader sees what is
@@ -41,7 +42,7 @@ impl Modelled {
         for which in setting.streams() {
             server.create_stream(setting.stream_config(*which)).expect("its name is free");
         }
-        Self { server, setting, deliveries: Vec::new(), feeds: Vec::new(), deleted_tasks: false }
+        Self { server, setting, deliveries: Vec::new(), feeds: Vec::new(), deleted_tasks: false, kept: None }
     }
 
     /// Performs an operation and tells the answer.
@@ -112,6 +113,11 @@ impl Modelled {
                 Err(error) => error.to_string(),
                 Ok(message) => listed(message.as_slice()),
             },
+            Operation::Get { stream, sequence, directly } => match server.message(&name(*stream), *sequence) {
+                Err(_) if *directly => RequestFailed::NoResponders.to_string(),
+                Err(refusal) => refusal.to_string(),
+                Ok(message) => listed(message.as_slice()),
+            },
             Operation::StreamInfo { stream } => text(server.stream_info(&name(*stream)).map(stream_line)),
             Operation::ConsumerInfo { capability } => {
                 let consumer = setting.consumer_config(*capability).name;
@@ -147,6 +153,15 @@ impl Modelled {
             }
             Operation::ReadFeed { feed } => self.feeds[*feed].read(server),
             Operation::Restart => {
+                server.crash(Forgotten::Nothing);
+                String::new()
+            }
+            Operation::Keep { stream } => {
+                self.kept = server.backup(&name(*stream)).ok();
+                String::new()
+            }
+            Operation::Restore { stream: _ } => {
+                server.restore(self.kept.as_ref().expect("a copy was kept before"));
                 server.crash(Forgotten::Nothing);
                 String::new()
             }

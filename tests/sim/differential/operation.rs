@@ -8,6 +8,8 @@ use millstream_tests::simulation::jetstream::{Answer, Marker, ReadFrom};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Which {
     Journal,
+    /// Its messages may have a lifetime and an id.
+    History,
     Tasks,
     /// A bucket whose keys may have a lifetime.
     Bucket,
@@ -54,6 +56,12 @@ pub(crate) enum Operation {
         stream: Which,
         subject: String,
     },
+    /// Gets one message, from the leader or directly.
+    Get {
+        stream: Which,
+        sequence: u64,
+        directly: bool,
+    },
     StreamInfo {
         stream: Which,
     },
@@ -81,6 +89,14 @@ pub(crate) enum Operation {
     },
     /// The server was killed and started again, after everything was written.
     Restart,
+    /// The same, and a stream is what it was when it was kept.
+    Restore {
+        stream: Which,
+    },
+    /// A copy of the stream is kept.
+    Keep {
+        stream: Which,
+    },
 }
 
 /// A message to publish.

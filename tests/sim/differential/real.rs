@@ -27,6 +27,8 @@ struct OpenFeed {
     subscription: u64,
     stream: String,
     consumer: String,
+    /// Messages that were read from it.
+    read: u64,
 }
 
 /// What is expected and takes longer is not there.
@@ -72,6 +74,7 @@ impl Real {
             match operation {
                 Operation::Scan { .. }
                 | Operation::Newest { .. }
+                | Operation::Get { .. }
                 | Operation::StreamInfo { .. }
                 | Operation::ConsumerInfo { .. } => text = self.attempt(operation, expected).await,
                 Operation::ReadFeed { feed } if text != "broken" => {
@@ -103,7 +106,9 @@ impl Real {
                 let patience = if expected.starts_with("no answer") { SILENCE } else { PATIENCE };
                 self.answer(&reply, *answer, ask.then_some(patience)).await
             }
-            Operation::Wait { .. } | Operation::Restart => String::new(),
+            Operation::Wait { .. } | Operation::Restart | Operation::Keep { .. } | Operation::Restore { .. } => {
+                String::new()
+            }
             Operation::Purge { stream, before } => {
                 let method = format!("STREAM.PURGE.{}", name(*stream));
                 let answer = self.wire.api(&method, &json!({"seq": before})).await;
@@ -136,6 +141,7 @@ impl Real {
                     Some(other) => format!("{other} {}", answer.words),
                 }
             }
+            Operation::Get { stream, sequence, directly } => self.get(&name(*stream), *sequence, *directly).await,
             Operation::StreamInfo { stream } => {
                 let info = self.wire.api(&format!("STREAM.INFO.{}", name(*stream)), &json!({})).await;
                 refused(&info).unwrap_or_else(|| {
@@ -308,6 +314,26 @@ impl Real {
         }
     }
 
+    async fn get(&mut self, stream: &str, sequence: u64, directly: bool) -> String {
+        let body = json!({"seq": sequence});
+        if !directly {
+            let answer = self.wire.api(&format!("STREAM.MSG.GET.{stream}"), &body).await;
+            return match refused(&answer) {
+                None => got(&answer["message"]),
+                Some(text) if text.starts_with("10037 ") => String::new(),
+                Some(text) => text,
+            };
+        }
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let answer = self.wire.ask(&subject, &[], body.to_string().as_bytes()).await;
+        match answer.status {
+            None => stored(&answer),
+            Some(404) => String::new(),
+            Some(503) => "no responders".to_owned(),
+            Some(other) => format!("{other} {}", answer.words),
+        }
+    }
+
     async fn open_feed(&mut self, stream: String, filter: Option<&str>, from: ReadFrom) -> String {
         let (subscription, inbox) = self.wire.subscribe().await;
         let mut config = json!({
@@ -329,19 +355,31 @@ impl Real {
         }
         let waiting = answer["num_pending"].as_u64().unwrap_or(0);
         let consumer = answer["name"].as_str().expect("a consumer has a name").to_owned();
-        self.feeds.push(OpenFeed { subscription, stream, consumer });
+        self.feeds.push(OpenFeed { subscription, stream, consumer, read: 0 });
         format!("{waiting} waiting")
     }
 
     async fn read_feed(&mut self, feed: usize) -> String {
-        let OpenFeed { subscription, stream, consumer } = &self.feeds[feed];
+        let OpenFeed { subscription, stream, consumer, .. } = &self.feeds[feed];
         // Before a restart, its subscription may have been another's.
         let info = self.wire.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await;
         if info.get("error").is_some() {
             return "broken".to_owned();
         }
         let messages = self.wire.arrived_of(*subscription).await;
-        messages.iter().filter(|message| message.status.is_none()).map(pushed).collect::<Vec<_>>().join(", ")
+        let read = &mut self.feeds[feed].read;
+        let mut lines = Vec::new();
+        for message in messages.iter().filter(|message| message.status.is_none()) {
+            *read += 1;
+            // Whatever a reader is made to skip, its own count has no gaps.
+            let count = message.reply.split('.').nth(6).and_then(|word| word.parse().ok());
+            lines.push(if count == Some(*read) {
+                pushed(message)
+            } else {
+                format!("{} as {count:?}", pushed(message))
+            });
+        }
+        lines.join(", ")
     }
 }
 
@@ -355,6 +393,34 @@ fn refused(answer: &Value) -> Option<String> {
 fn stored(message: &Message) -> String {
     let sequence = message.header("Nats-Sequence").and_then(|text| text.parse().ok()).unwrap_or(0);
     stored_line(sequence, message.header("Nats-Subject").unwrap_or_default(), &message.payload, &marker(message))
+}
+
+/// A message as the leader returns it: bytes in base64.
+fn got(message: &Value) -> String {
+    let bytes = |name: &str| base64(message[name].as_str().unwrap_or_default());
+    let headers = String::from_utf8(bytes("hdrs")).expect("headers are text");
+    let marker = headers.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        matches!(name, "KV-Operation" | "Nats-Marker-Reason").then(|| format!(" {value}"))
+    });
+    let subject = message["subject"].as_str().unwrap_or_default();
+    stored_line(message["seq"].as_u64().unwrap_or(0), subject, &bytes("data"), &marker.unwrap_or_default())
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in text.trim_end_matches('=').bytes() {
+        let value = DIGITS.iter().position(|known| *known == digit).expect("the API writes base64");
+        bits = bits << 6 | u32::try_from(value).expect("there are 64 digits");
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 255).expect("it is a byte"));
+        }
+    }
+    bytes
 }
 
 /// A message as a push consumer delivers it.

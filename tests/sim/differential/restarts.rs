@@ -1,6 +1,7 @@
 //! Sequences with a `kill -9` in the middle, each group on a server of its own.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -33,22 +34,83 @@ pub(crate) async fn run_written(group: u64) -> Vec<String> {
     let (mut sequences, mut reports) = begun(group, &server.url()).await;
     lasting(WRITTEN).await;
     server.restart().await;
-    let url = &server.url();
+    reports.extend(go_on(&mut sequences, &server.url(), |_| vec![Operation::Restart]).await);
+    reports
+}
+
+/// Runs a group in whose midst a stream of each sequence becomes what it was some time before: its directory is put
+/// back, as a restored volume does.
+pub(crate) async fn run_restored(group: u64) -> Vec<String> {
+    let mut server = nats::start().await;
+    let (mut sequences, mut reports) = begun(group, &server.url()).await;
+    sequences.retain(|sequence| sequence.model.setting.streams()[0] != Which::Tasks);
+    lasting(WRITTEN).await;
+    server.kill9();
+    let streams = streams_directory(server.directory().path()).expect("the server stored something");
+    let copies = server.directory().path().join("copies");
+    for name in sequences.iter().map(restored) {
+        copy(&streams.join(&name), &copies.join(&name)).expect("the disk takes a copy");
+    }
+    server.restart().await;
+    let keep = |stream| vec![Operation::Restart, Operation::Keep { stream }];
+    reports.extend(go_on(&mut sequences, &server.url(), keep).await);
+    lasting(WRITTEN).await;
+    server.kill9();
+    for name in sequences.iter().map(restored) {
+        std::fs::remove_dir_all(streams.join(&name)).expect("the server stored it there");
+        copy(&copies.join(&name), &streams.join(&name)).expect("the disk takes a copy");
+    }
+    server.restart().await;
+    reports.extend(go_on(&mut sequences, &server.url(), |stream| vec![Operation::Restore { stream }]).await);
+    reports
+}
+
+/// The stream of a sequence that is put back.
+fn restored(sequence: &Sequence) -> String {
+    sequence.model.setting.stream_name(sequence.model.setting.streams()[0])
+}
+
+/// Where a server that stores below a directory keeps its streams.
+fn streams_directory(below: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(below).ok()?;
+    let mut directories: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    directories.retain(|path| path.is_dir());
+    let found = directories.iter().find(|path| path.ends_with("streams")).cloned();
+    found.or_else(|| directories.iter().find_map(|path| streams_directory(path)))
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (path, to) = (entry?.path(), to.to_owned());
+        let to = to.join(path.file_name().expect("an entry has a name"));
+        if path.is_dir() {
+            copy(&path, &to)?;
+        } else {
+            std::fs::copy(&path, &to)?;
+        }
+    }
+    Ok(())
+}
+
+/// After a start: looks at everything, and goes on. Sequences that differ end.
+async fn go_on(sequences: &mut Vec<Sequence>, url: &str, first: impl Fn(Which) -> Vec<Operation>) -> Vec<String> {
     let continued = sequences.iter_mut().enumerate().map(async |(place, sequence)| {
-        sequence.real.reconnect(Wire::connect(url, &format!("again{place}")).await).await;
-        let mut ended = sequence.perform(Operation::Restart).await;
-        for operation in looks(&sequence.model) {
-            if ended.is_none() {
-                ended = sequence.perform(operation).await;
+        let name = format!("{place}of{}", sequence.model.moment().0);
+        sequence.real.reconnect(Wire::connect(url, &name).await).await;
+        let operations = first(sequence.model.setting.streams()[0]).into_iter().chain(looks(&sequence.model));
+        for operation in operations {
+            let ended = sequence.perform(operation).await;
+            if ended.is_some() {
+                return ended;
             }
         }
-        if ended.is_none() {
-            ended = sequence.proceed(OPERATIONS).await;
-        }
-        ended
+        sequence.proceed(OPERATIONS).await
     });
-    reports.extend(join_all(continued).await.into_iter().flatten().filter_map(report));
-    reports
+    let ended = join_all(continued).await;
+    let mut ends = ended.iter().map(Option::is_some);
+    sequences.retain(|_| !ends.next().unwrap_or(false));
+    ended.into_iter().flatten().filter_map(report).collect()
 }
 
 /// Has two messages delivered of which one waited longer than ack_wait: after a crash that one comes again at once.

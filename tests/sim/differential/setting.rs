@@ -53,6 +53,7 @@ impl Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Theme {
     Journal,
+    History,
     Queue,
     Buckets,
     Everything,
@@ -92,8 +93,13 @@ impl Setting {
     }
 
     fn with(tag: String, pace: Pace, random: &mut Random, calm_percent: u64) -> Self {
-        let theme =
-            random.weighted(&[(3, Theme::Journal), (8, Theme::Queue), (4, Theme::Buckets), (3, Theme::Everything)]);
+        let theme = random.weighted(&[
+            (4, Theme::Journal),
+            (3, Theme::History),
+            (8, Theme::Queue),
+            (5, Theme::Buckets),
+            (3, Theme::Everything),
+        ]);
         let is_calm = random.chance(calm_percent);
         Self {
             theme,
@@ -101,7 +107,7 @@ impl Setting {
             pace,
             tag,
             ack_wait: if is_calm { LONG } else { pace.next() },
-            window: if is_calm { LONG } else { pace.next() },
+            window: if is_calm { LONG } else { random.pick(&[pace.next(), pace.next(), LONG]) },
             max_ack_pending: random.pick(&[2, 3, 5, 1_000]),
             tasks_per_subject: random.pick(&[1, 2, 3, 50]),
             first_task: 1_000 * (1 + random.below(3)),
@@ -113,9 +119,10 @@ impl Setting {
     pub(crate) fn streams(&self) -> &'static [Which] {
         match self.theme {
             Theme::Journal => &[Which::Journal],
+            Theme::History => &[Which::Journal, Which::History],
             Theme::Queue => &[Which::Tasks],
             Theme::Buckets => &[Which::Bucket, Which::Workers],
-            Theme::Everything => &[Which::Journal, Which::Tasks, Which::Workers],
+            Theme::Everything => &[Which::Journal, Which::History, Which::Tasks, Which::Workers],
         }
     }
 
@@ -123,6 +130,7 @@ impl Setting {
         let tag = &self.tag;
         match which {
             Which::Journal => format!("{tag}_JOURNAL"),
+            Which::History => format!("{tag}_HISTORY"),
             Which::Tasks => format!("{tag}_TASKS"),
             Which::Bucket => format!("KV_{tag}_BUCKET"),
             Which::Workers => format!("KV_{tag}_WORKERS"),
@@ -134,6 +142,7 @@ impl Setting {
         let tag = &self.tag;
         match which {
             Which::Journal => format!("{tag}.journal.{end}"),
+            Which::History => format!("{tag}.history.{end}"),
             Which::Tasks => format!("{tag}.task.{end}"),
             Which::Bucket => format!("$KV.{tag}_BUCKET.{end}"),
             Which::Workers => format!("$KV.{tag}_WORKERS.{end}"),
@@ -146,6 +155,7 @@ impl Setting {
                 max_msgs: self.journal_messages,
                 ..StreamConfig::journal("", self.subject(which, ">"), self.journal_bytes)
             },
+            Which::History => StreamConfig::history("", self.subject(which, "*")),
             Which::Tasks => {
                 StreamConfig::tasks("", self.subject(which, "*.*"), self.tasks_per_subject, self.first_task)
             }

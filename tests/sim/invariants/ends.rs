@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use millstream_coordinator::owner::core::Core;
 use millstream_coordinator::owner::machine::Message;
-use millstream_engine::{Origin, Partition};
-use millstream_model::names::JournalSubject;
+use millstream_model::ids::Partition;
 use millstream_model::position::{EventId, Position};
 use millstream_model::view::{ExecutionStatus, StepStatus};
 
+use super::reference::Reference;
 use super::{Checker, Violation, owners, violated};
-use crate::simulation::tamper::Tamper;
+use crate::simulation::broker::PARTITION;
+use crate::simulation::coordinator::{Coordinator, PARTITIONS};
 use crate::simulation::world::World;
 
 impl World {
     /// Everything is done: what must hold in the end does.
     pub fn finish(&mut self) -> Result<(), Violation> {
         for owner in self.coordinators() {
-            self.checker.compare(owner)?;
+            self.checker.compare(owner, &self.broker)?;
         }
         for execution in self.clients().accepted() {
             if self.checker.execution(*execution).is_none() {
@@ -30,10 +31,58 @@ impl World {
                 return violated("owners remember nothing of what is done", format!("{}: {in_mind}", owner.life));
             }
         }
+        self.check_owners()?;
         self.checker.check_refold(self.physics.plant)?;
         self.checker.check_ends()?;
+        if self.coordinators().any(Coordinator::owns) {
+            self.checker.check_archived()?;
+        }
+        self.checker.rehearse(&self.broker, self.physics.plant)?;
         if self.checker.calm {
             self.check_calm_day()?;
+        }
+        Ok(())
+    }
+
+    /// The journal went backwards: where that can be seen nobody owns the partition any more.
+    pub fn finish_regressed(&self) -> Result<(), Violation> {
+        let shows = self.regressed.is_some_and(|regressed| regressed.shows);
+        match self.coordinators().find(|process| process.owns()).filter(|_| shows) {
+            Some(owner) => violated("after a regression the partition halts", format!("{} owns it", owner.life)),
+            None => Ok(()),
+        }
+    }
+
+    /// Each partition is owned by the one whose lease it is, and nothing is left in memory.
+    fn check_owners(&self) -> Result<(), Violation> {
+        for number in 0..u8::try_from(PARTITIONS).expect("there are few") {
+            let partition = Partition(number);
+            let owns = |process: &&Coordinator| {
+                if partition == PARTITION { process.owns() } else { process.others.contains(&partition) }
+            };
+            let owners: Vec<&Coordinator> = self.coordinators().filter(owns).collect();
+            let lease = self.broker.lease_of(partition);
+            // Leases run out by the clock of the broker, which may have gone back.
+            let late = owners.is_empty() && self.physics.clocks.set_back_ms() > 0;
+            let leased = late || owners.len() == 1 && lease.as_ref() == Some(owners[0].node());
+            if !leased {
+                let lives: Vec<String> = owners.iter().map(|owner| owner.life.to_string()).collect();
+                let what = format!("{partition} is owned by {lives:?}, its lease is {lease:?}");
+                return violated("every partition has one owner again", what);
+            }
+        }
+        for owner in self.coordinators().filter_map(Coordinator::partition) {
+            let (in_memory, parked) = (owner.in_memory(), owner.parked_count());
+            if in_memory + parked > 0 {
+                let what = format!("{in_memory} in memory, {parked} parked");
+                return violated("what is done leaves memory", what);
+            }
+        }
+        let owned = self.coordinators().any(Coordinator::owns);
+        let newest = self.coordinators().map(|process| process.fold_rev).min().filter(|_| owned);
+        if newest.is_some_and(|newest| self.checker.fold_rev() < newest) {
+            let what = format!("{} is in force, all fold {newest:?}", self.checker.fold_rev());
+            return violated("a revision that all fold comes into force", what);
         }
         Ok(())
     }
@@ -61,36 +110,40 @@ impl World {
 impl Checker {
     /// Folding the journal again from its first message gives the same state.
     fn check_refold(&self, plant: Option<crate::simulation::plants::Plant>) -> Result<(), Violation> {
-        let mut partition = Partition::default();
-        let mut tamper = Tamper::new(plant);
-        for plan in self.plans.values() {
-            partition.install(Arc::clone(plan));
-        }
+        let mut again = Reference::new(Arc::clone(&self.plans), plant);
         for stored in &self.journal {
             let subject = self.names.parse_journal(&stored.subject);
             let Ok(message) = Message::decode(stored.sequence, stored.time, subject, &stored.payload) else {
                 return violated("owners write what can be read", stored.sequence.to_string());
             };
-            let message = tamper.message(message, &partition);
-            let origin = match &message.subject {
-                Some(JournalSubject::Control) => Origin::Control,
-                Some(JournalSubject::Result(capability)) => Origin::Result(capability),
-                None => continue,
-            };
-            for (index, entry) in message.entries.into_iter().enumerate() {
-                let Some(entry) = entry else { continue };
+            let mut message = again.tampered(message);
+            let Some(subject) = message.subject.clone() else { continue };
+            for (index, written) in std::mem::take(&mut message.entries).into_iter().enumerate() {
+                let Some(written) = written else { continue };
                 let index = u16::try_from(index).expect("a batch is small");
                 let position = Position { sequence: stored.sequence, index };
-                if let Err(halt) = partition.apply(position, stored.time, origin, entry) {
+                if let Err(halt) = again.apply(position, &message, &subject, written.entry) {
                     return violated("the fold never halts", halt.to_string());
                 }
             }
         }
-        for reference in self.reference.executions() {
-            let again = partition.execution(reference.id()).map(owners::state);
-            if again.as_deref() != Some(owners::state(reference).as_str()) {
-                let what = format!("{}:\n{}", reference.id(), again.unwrap_or_default());
+        for reference in self.reference.partition().executions() {
+            let found = again.execution(reference.id()).map(owners::state);
+            if found.as_deref() != Some(owners::state(reference).as_str()) {
+                let what = format!("{}:\n{}", reference.id(), found.unwrap_or_default());
                 return violated("a refold gives the same state", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every execution that has ended is in the history, as it ended.
+    fn check_archived(&self) -> Result<(), Violation> {
+        for (id, record) in &self.records {
+            let last = record.ends.last_key_value().map(|(end, _)| *end);
+            if last.is_none_or(|end| !record.recorded.contains_key(&end)) || !self.reference.has_forgotten(*id) {
+                let what = format!("{id}: ends {:?}, records {:?}", record.ends.keys(), record.recorded);
+                return violated("what has ended is archived", what);
             }
         }
         Ok(())
@@ -98,7 +151,7 @@ impl Checker {
 
     /// What holds of every execution that has ended.
     fn check_ends(&self) -> Result<(), Violation> {
-        for execution in self.reference.executions() {
+        for execution in self.reference.partition().executions() {
             let (id, view) = (execution.id(), execution.view());
             if !view.status.is_terminal() {
                 return violated("everything accepted ends", format!("{id} is {}", view.status.as_str()));
@@ -150,12 +203,12 @@ impl Checker {
         for owner in world.coordinators() {
             let wakes = owner.core().map(|core| core.wakes_at());
             text.push_str(&format!(
-                "\n{} owns {} folded {} of {} stopped {:?} idle {} wakes {wakes:?}",
+                "\n{} runs {} owns {} folded {} of {} idle {} wakes {wakes:?}",
                 owner.life,
+                owner.runs(),
                 owner.owns(),
                 owner.folded(),
                 self.last_sequence(),
-                owner.stopped,
                 owner.is_idle()
             ));
         }

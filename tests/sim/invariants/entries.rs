@@ -35,7 +35,11 @@ impl Checker {
         match entry {
             Entry::Epoch(epoch) if accepted => self.epochs.push((position.sequence, epoch.node.clone(), epoch.epoch)),
             Entry::Submitted(submitted) if accepted => {
-                self.records.insert(submitted.execution, Record::new(submitted.clone(), stored.time));
+                let id = submitted.execution;
+                let record = Record::new(submitted.clone(), stored.time, self.reference.partition().fold_rev());
+                if self.reference.has_forgotten(id) || self.records.insert(id, record).is_some() {
+                    return violated("no execution begins twice", id.to_string());
+                }
             }
             _ => {}
         }
@@ -82,9 +86,7 @@ impl Checker {
     fn count(&mut self, entry: &Entry, outcome: &Outcome) -> Result<(), Violation> {
         if let Outcome::Ignored(reason) = outcome {
             *self.ignored.entry(reason.as_str()).or_default() += 1;
-            if self.calm
-                && matches!(reason.as_str(), "wrong token" | "forbidden" | "unknown step" | "unknown execution")
-            {
+            if self.calm && matches!(reason.as_str(), "wrong token" | "forbidden" | "unknown step") {
                 let what = format!("{}: {}", about(entry), reason.as_str());
                 return violated("on a calm day nothing impossible is written", what);
             }
@@ -277,9 +279,18 @@ impl Checker {
     ) -> Result<(), Violation> {
         let Some(execution) = self.reference.execution(id) else { return Ok(()) };
         let record = self.records.get_mut(&id).expect("it has a record");
+        let fold_rev = execution.revisions().fold;
+        if fold_rev != record.fold_rev {
+            let what = format!("{id}: {fold_rev}, submitted under {}", record.fold_rev);
+            return violated("an execution keeps its revision of the fold", what);
+        }
         if execution.status().is_terminal() {
             if record.end.is_none() {
-                record.end = Some(owners::state(execution));
+                let state = owners::state(execution);
+                if let Some(end) = execution.end_position() {
+                    record.ends.insert(end, state.clone());
+                }
+                record.end = Some(state);
                 record.done = done(&execution.view(), execution.plan());
                 self.running.remove(&id);
                 self.ended.push(id);

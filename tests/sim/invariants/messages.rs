@@ -12,6 +12,10 @@ use crate::simulation::happening::Envelope;
 use crate::simulation::physics::Physics;
 use crate::simulation::request::Request;
 
+/// A coordinator that has been present for so long is known to the others; and when much gets lost.
+const KNOWN_MS: u64 = 1_000;
+const KNOWN_MS_MAX: u64 = 30_000;
+
 impl Checker {
     /// A message arrives at the broker.
     pub fn arrives(&mut self, envelope: &Envelope, broker: &Broker) -> Result<(), Violation> {
@@ -41,7 +45,13 @@ impl Checker {
     }
 
     /// An owner did something that only owners may do.
-    pub fn emitted(&mut self, owner: &Coordinator, emitted: &Emitted, physics: &Physics) -> Result<(), Violation> {
+    pub fn emitted(
+        &mut self,
+        owner: &Coordinator,
+        emitted: &Emitted,
+        broker: &Broker,
+        physics: &Physics,
+    ) -> Result<(), Violation> {
         match emitted {
             Emitted::Publish(task) => {
                 let Some(own) = owner.took_over_at else {
@@ -61,6 +71,7 @@ impl Checker {
             }
             Emitted::Append { again: true, .. } => Ok(()),
             Emitted::Append { batch, again: false } => {
+                self.check_revision(owner, batch, broker, physics)?;
                 let Some(reconnected) = owner.reconnected else { return Ok(()) };
                 let since = physics.now.millis_since(reconnected);
                 if since >= ACK_WAIT_MS {
@@ -73,6 +84,38 @@ impl Checker {
                     return violated("alarms wait after a disconnection", what);
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// A revision is put in force only when all coordinators fold it that have been there for a while.
+    fn check_revision(
+        &self,
+        owner: &Coordinator,
+        batch: &[u8],
+        broker: &Broker,
+        physics: &Physics,
+    ) -> Result<(), Violation> {
+        let Ok(batch) = Batch::decode(batch) else { return Ok(()) };
+        let fold_rev = batch.entries.iter().flatten().filter_map(|entry| match entry {
+            Entry::Epoch(epoch) => Some(epoch.fold_rev),
+            _ => None,
+        });
+        let Some(fold_rev) = fold_rev.max().filter(|fold_rev| *fold_rev > self.fold_rev()) else { return Ok(()) };
+        let known_ms = if physics.faults.is_calm() { KNOWN_MS } else { KNOWN_MS_MAX };
+        // Who stood still or hears nothing knows of nobody.
+        if owner.agreed_deaf
+            || owner.went_on.is_some_and(|went_on| went_on.plus_millis(KNOWN_MS_MAX) >= owner.agreed_since)
+        {
+            return Ok(());
+        }
+        let others = broker.coordinators(fold_rev, physics.now).into_iter().filter(|(node, _)| node != owner.node());
+        let old = others.into_iter().find(|(_, since)| since.plus_millis(known_ms) <= owner.agreed_since);
+        match old {
+            None => Ok(()),
+            Some((node, since)) => {
+                let what = format!("{} puts {fold_rev} in force, {node} is there since {since}", owner.life);
+                violated("a revision is put in force when all coordinators fold it", what)
             }
         }
     }

@@ -10,7 +10,7 @@ use millstream_model::task::TaskKey;
 use super::{Checker, Violation, violated};
 use crate::simulation::agenda::Time;
 use crate::simulation::broker::{Broker, Stored};
-use crate::simulation::coordinator::Coordinator;
+use crate::simulation::coordinator::{Coordinator, End};
 use crate::simulation::faults::Fault;
 use crate::simulation::physics::Physics;
 use crate::simulation::witness::Subject;
@@ -22,13 +22,22 @@ const LOOK_MS_MAX: u64 = 30_000;
 const STALE_MS_MAX: u64 = 1_600;
 
 impl Checker {
-    /// An owner has stopped by itself.
-    pub fn stopped(&mut self, owner: &Coordinator, _physics: &Physics) -> Result<(), Violation> {
-        match &owner.stopped {
-            Some(Stop::TakenOver { .. } | Stop::Gap { .. }) | None => Ok(()),
-            Some(stop @ (Stop::Unreadable { .. } | Stop::Halt(_))) => {
-                violated("owners stop only when they must", format!("{}: {stop}", owner.life))
-            }
+    /// An owner has ended, which had taken over with a message, or never had.
+    pub fn ended(&mut self, process: &Coordinator, end: &End, took_over_at: u64) -> Result<(), Violation> {
+        match end {
+            End::Asked | End::Stop(Stop::TakenOver { .. } | Stop::Gap { .. }) => Ok(()),
+            End::OldBuild { fold_rev } if process.fold_rev < *fold_rev => Ok(()),
+            // One that others have superseded may miss what they need no more.
+            End::Absent { .. } if self.epochs.iter().any(|(sequence, ..)| *sequence > took_over_at) => Ok(()),
+            End::Stop(Stop::Unreadable { .. } | Stop::Halt(_))
+            | End::Trimmed { .. }
+            | End::Regressed { .. }
+            | End::WentBackwards { .. }
+            | End::SnapshotMissing { .. }
+            | End::SnapshotUnusable { .. }
+            | End::OtherState { .. }
+            | End::Absent { .. }
+            | End::OldBuild { .. } => violated("owners stop only when they must", format!("{}: {end}", process.life)),
         }
     }
 
@@ -96,27 +105,12 @@ impl Checker {
     pub fn coordinator_gone(&mut self, _owner: &Coordinator) {}
 
     /// An owner that has folded all of the journal has the state that the journal means.
-    pub fn compare(&self, owner: &Coordinator) -> Result<(), Violation> {
-        let Some(partition) = owner.partition().filter(|_| owner.stopped.is_none()) else { return Ok(()) };
+    pub fn compare(&self, owner: &Coordinator, broker: &Broker) -> Result<(), Violation> {
+        let Some(partition) = owner.partition() else { return Ok(()) };
         if owner.folded() != self.last_sequence() {
             return Ok(());
         }
-        for reference in self.reference.executions() {
-            let expected = state(reference);
-            let found = partition.execution(reference.id()).map(state);
-            if found.as_ref() != Some(&expected) {
-                return violated(
-                    "every fold of the journal is the same",
-                    format!(
-                        "{} at {}:\n{}\nbut the journal says\n{expected}",
-                        owner.life,
-                        owner.folded(),
-                        found.unwrap_or_default()
-                    ),
-                );
-            }
-        }
-        Ok(())
+        self.compare_partition(partition, broker, &format!("{} at {}", owner.life, owner.folded()))
     }
 }
 

@@ -47,6 +47,11 @@ pub(super) struct Record {
     pub(super) kept: BTreeSet<String>,
     /// What was seen when it ended, to be the same ever after unless it is resumed.
     pub(super) end: Option<String>,
+    /// The state at each of its ends, and where the history has the record of it.
+    pub(super) ends: BTreeMap<Position, String>,
+    pub(super) recorded: BTreeMap<Position, u64>,
+    /// The revision of the fold under which it was submitted.
+    pub(super) fold_rev: u16,
     /// When the outcome was first seen to be decided in this round.
     pub(super) status: Option<millstream_model::view::ExecutionStatus>,
 }
@@ -67,7 +72,7 @@ pub(super) struct Failure {
 }
 
 impl Record {
-    pub(super) fn new(submitted: Box<Submitted>, at: Timestamp) -> Self {
+    pub(super) fn new(submitted: Box<Submitted>, at: Timestamp, fold_rev: u16) -> Self {
         Self {
             submitted,
             clock: at,
@@ -84,6 +89,9 @@ impl Record {
             done: BTreeSet::new(),
             kept: BTreeSet::new(),
             end: None,
+            ends: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            fold_rev,
             status: None,
         }
     }

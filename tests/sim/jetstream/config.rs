@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use millstream_model::limits::{ACK_PENDING_MAX, ACK_WAIT_MS, DUPLICATE_WINDOW_MS, PRESENCE_TTL_MS};
 
+/// How long a marker tells that a lease or the presence of a coordinator ran out.
+const LEASE_MARKER_MS: u64 = 30_000;
+
 /// When a stream removes messages by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
@@ -70,6 +73,11 @@ impl StreamConfig {
         }
     }
 
+    /// The history: its messages may have a lifetime, and leave nothing behind when it ends.
+    pub fn history(name: &str, subjects: String) -> Self {
+        Self { allow_lifetimes: true, ..Self::new(name, subjects) }
+    }
+
     /// A bucket with a history of one. Its stream is `KV_<bucket>`.
     pub fn bucket(bucket: &str) -> Self {
         Self {
@@ -82,6 +90,11 @@ impl StreamConfig {
     /// A bucket whose keys may have a lifetime.
     pub fn expiring_bucket(bucket: &str) -> Self {
         Self { allow_lifetimes: true, ..Self::bucket(bucket) }
+    }
+
+    /// The bucket of leases, whose watchers are told by a marker that a lease or a coordinator ran out.
+    pub fn leases_bucket(bucket: &str) -> Self {
+        Self { marker_lifetime: Some(Duration::from_millis(LEASE_MARKER_MS)), ..Self::expiring_bucket(bucket) }
     }
 
     /// The bucket of workers, whose watchers are told by a marker that a worker ran out.

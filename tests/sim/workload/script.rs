@@ -88,6 +88,6 @@ impl Script {
         };
         let fastest_ms = dice.pick(&[0, 1, 5, 20]);
         let slowest_ms = fastest_ms + dice.pick(&[1, 10, 100, 100, 1_000, 4_000]);
-        Self { shape, stored: dice.chance(80), fate, fastest_ms, slowest_ms, beats: dice.chance(600) }
+        Self { shape, stored: dice.chance(160), fate, fastest_ms, slowest_ms, beats: dice.chance(600) }
     }
 }

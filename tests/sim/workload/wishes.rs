@@ -26,12 +26,12 @@ pub struct Wish {
 }
 
 /// The submissions of a world.
-pub fn random(workload: &Workload, dice: &mut Dice) -> Vec<Wish> {
+pub fn random(workload: &Workload, chaos_ms: u64, dice: &mut Dice) -> Vec<Wish> {
     let count = match dice.below(10) {
         0 => 8 + dice.index(8),
         _ => 1 + dice.index(5),
     };
-    let spread_ms = dice.pick(&[10, 1_000, 10_000]);
+    let spread_ms = if chaos_ms > 100_000 { chaos_ms } else { dice.pick(&[10, 1_000, 10_000]) };
     let mut wishes: Vec<Wish> = Vec::new();
     for number in 0..count {
         let key = if dice.chance(600) { Some(number) } else { None };
@@ -90,6 +90,7 @@ pub fn resume(execution: ExecutionId, workflow: &Workflow) -> Resumed {
         execution,
         by: Some("a client".to_owned()),
         reason: Some("mended".to_owned()),
+        transcript: None,
         agents: workflow.routing.agents.clone(),
         routes: workflow.routing.routes.clone(),
         fallbacks: workflow.routing.fallbacks.clone(),

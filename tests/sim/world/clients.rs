@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_coordinator::owner::command::Answer;
 use millstream_engine::KeptOutput;
 use millstream_model::entry::{Fork, Kept, KeptOutcome, Submitted};
+use millstream_model::history::{KeptIn, Record};
 use millstream_model::ids::ExecutionId;
 use millstream_model::payload::{Body, Payload, PayloadRef};
 use millstream_model::plan::StepIndex;
@@ -17,6 +18,7 @@ use crate::simulation::agenda::Time;
 use crate::simulation::client::{Demand, DemandId, Then};
 use crate::simulation::happening::Happening;
 use crate::simulation::network::Life;
+use crate::simulation::plants::Plant;
 use crate::simulation::workload::wishes::{self, Wish};
 
 /// How long a client waits for an answer.
@@ -26,7 +28,7 @@ const AGAIN_MS: u64 = 700;
 /// Executions that are made from others in one world.
 const FORKS_MAX: u32 = 2;
 /// How often one execution is resumed.
-const RESUMES_MAX: usize = 2;
+const RESUMES_MAX: usize = 3;
 
 impl World {
     pub(super) fn wish(&mut self, wish: Wish) {
@@ -60,6 +62,9 @@ impl World {
             self.clients.renamed(id, now);
             self.copied(before, now, input);
         }
+        if let Demand::Resume(resumed) = &mut demand {
+            resumed.transcript = self.transcript_of(resumed.execution);
+        }
         let demand = Box::new(demand);
         let name = demand.name();
         self.physics.tell(|| format!("client asks {} for the {}. time: {name}", id.number, id.tries));
@@ -75,6 +80,20 @@ impl World {
         }
         let at = self.physics.now.plus_millis(PATIENCE_MS);
         self.physics.agenda.add(at, Happening::Told { id, answer: None });
+    }
+
+    /// What the API brings that resumes an execution which partitions have forgotten: its newest record.
+    fn transcript_of(&mut self, execution: ExecutionId) -> Option<PayloadRef> {
+        let newest = self.checker.archived(execution)?;
+        let outdated = self.physics.planted(Plant::ResumeFromOldRecord);
+        let record = if outdated { self.checker.outdated(execution)? } else { newest };
+        let message = self.broker.record(record)?;
+        match Record::decode(&message) {
+            Ok(Record::Ended(millstream_model::history::Kept { transcript: KeptIn::Here(bytes), .. })) => {
+                Some(self.broker.keep_transcript(execution, bytes))
+            }
+            Ok(_) | Err(_) => None,
+        }
     }
 
     pub(super) fn told(&mut self, id: DemandId, answer: Option<&Answer>) {

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use millstream_engine::partition::{FOLD_REV, FOLD_REV_OLDEST};
+
 use super::World;
-use crate::simulation::coordinator::Coordinator;
+use crate::simulation::coordinator::{Coordinator, Make};
 use crate::simulation::faults::Fault;
 use crate::simulation::happening::{Happening, Input};
 use crate::simulation::invariants::Violation;
@@ -22,7 +24,10 @@ impl World {
         self.physics.tell(|| format!("{life} starts"));
         match node {
             Node::Coordinator(index) => {
-                let process = Coordinator::start(life, self.plans.clone(), &mut self.physics);
+                let old = self.physics.now < self.healed_at && self.wishes.chance(self.old_builds);
+                let fold_rev = if old { FOLD_REV_OLDEST } else { FOLD_REV };
+                let make = Make { fold_rev, keeping: self.keeping };
+                let process = Coordinator::start(life, make, self.plans.clone(), &mut self.physics);
                 self.coordinators.insert(index, process);
             }
             Node::Worker(index) => {
@@ -80,19 +85,26 @@ impl World {
             Node::Coordinator(index) => {
                 let process = self.coordinators.get_mut(&index).expect("it lives");
                 process.on(input, &mut self.physics);
-                for emitted in process.take_emitted() {
-                    self.checker.emitted(process, &emitted, &self.physics)?;
+                let (emitted, ended) = (process.take_emitted(), process.take_ended());
+                if self.regressed.is_none() {
+                    for emitted in emitted {
+                        self.checker.emitted(process, &emitted, &self.broker, &self.physics)?;
+                    }
+                    for (end, took_over_at) in ended {
+                        self.checker.ended(process, &end, took_over_at)?;
+                    }
                 }
-                if process.doomed {
+                if process.doomed || process.over {
                     self.kill(life);
-                } else if process.stopped.is_some() && self.physics.network.connection(life.node).is_some() {
-                    self.stopped(index, life)?;
                 }
             }
             Node::Worker(index) => {
                 let process = self.workers.get_mut(&index).expect("it lives");
                 process.on(input, &mut self.physics, &mut self.outside);
                 for (subject, effect) in self.outside.witness.take_fresh() {
+                    if self.regressed.is_some() {
+                        continue;
+                    }
                     self.checker.seen(&subject, &effect, &self.workers, &self.outside, &self.broker)?;
                 }
                 let process = &self.workers[&index];
@@ -100,19 +112,6 @@ impl World {
                     self.kill(life);
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// An owner has stopped: whoever operates it starts it again, unless another one has the partition.
-    fn stopped(&mut self, index: u8, life: Life) -> Result<(), Violation> {
-        let process = &self.coordinators[&index];
-        self.checker.stopped(process, &self.physics)?;
-        let others = self.coordinators.values().any(|other| other.life != life && other.stopped.is_none());
-        if others {
-            self.bury(life);
-        } else {
-            self.kill(life);
         }
         Ok(())
     }
@@ -155,7 +154,7 @@ impl World {
     }
 
     /// From here on nothing goes wrong any more.
-    pub(super) fn heal(&mut self) {
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.physics.tell(|| "the world is healed".to_owned());
         self.physics.faults.heal();
         self.broker.heal();
@@ -167,9 +166,20 @@ impl World {
             }
             self.reconnect(node);
         }
-        if self.coordinators.values().all(|process| process.stopped.is_some()) {
+        let lives: Vec<(Life, u16)> =
+            self.coordinators.values().map(|process| (process.life, process.fold_rev)).collect();
+        for (life, fold_rev) in lives {
+            // Old builds are upgraded.
+            if fold_rev < FOLD_REV {
+                self.kill(life);
+            } else {
+                self.deliver(life, Input::Stray(false))?;
+            }
+        }
+        if self.coordinators.is_empty() {
             self.start(Node::Coordinator(0));
         }
+        Ok(())
     }
 
     /// Counts a fault that strikes a process by what it is doing.

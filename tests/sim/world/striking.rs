@@ -1,17 +1,18 @@
 //! Faults strike.
 
-use super::World;
+use super::{Regressed, World};
 use crate::simulation::client::Demand;
 use crate::simulation::coverage::{Phase, Phases};
 use crate::simulation::faults::Fault;
-use crate::simulation::happening::Happening;
+use crate::simulation::happening::{Happening, Input};
+use crate::simulation::invariants::Violation;
 use crate::simulation::network::{Life, Node};
 use crate::simulation::strikes::Strike;
 
 impl World {
-    pub(super) fn strike(&mut self, strike: Strike) {
+    pub(super) fn strike(&mut self, strike: Strike) -> Result<(), Violation> {
         if self.physics.now >= self.healed_at {
-            return;
+            return Ok(());
         }
         self.physics.tell(|| format!("{strike:?}"));
         let until = |millis: u64| self.physics.now.plus_millis(millis).min(self.healed_at);
@@ -74,6 +75,26 @@ impl World {
             Strike::TakeOver { index } => {
                 self.struck_all(Fault::TakeOver);
                 self.start(Node::Coordinator(index));
+                if let Some(life) = self.life_at(Node::Coordinator(index)) {
+                    self.deliver(life, Input::Stray(true))?;
+                }
+            }
+            Strike::HandOver { index } => {
+                if let Some(life) = self.life_at(Node::Coordinator(index)) {
+                    self.struck(Fault::HandOver, life);
+                    self.deliver(life, Input::Leave)?;
+                }
+            }
+            Strike::Backup => self.broker.back_up_journal(),
+            Strike::Regress => {
+                if let Some(shows) = self.broker.restore_journal() {
+                    self.struck_all(Fault::Regression);
+                    self.regressed = Some(Regressed { at: self.physics.now, shows });
+                    self.broker.crash(0, &mut self.physics);
+                    for life in self.lives() {
+                        self.cut(life, 500);
+                    }
+                }
             }
             Strike::WorkerCrash { index } => {
                 if let Some(life) = self.life_at(Node::Worker(index)) {
@@ -116,6 +137,7 @@ impl World {
                 }
             }
         }
+        Ok(())
     }
 
     fn cut(&mut self, life: Life, millis: u64) {

@@ -122,7 +122,17 @@ impl Catalog {
 
     /// Finds an agent for every step of `plan`, or says of every step that has none what is wrong.
     pub async fn resolve(&self, plan: &Plan) -> Result<Result<Routing, Vec<Problem>>, AgentsUnknown> {
-        Ok(resolve(plan, &*self.agents().await?))
+        let resolved = resolve(plan, &*self.agents().await?);
+        if resolved.is_ok() {
+            return Ok(resolved);
+        }
+        // Another coordinator may just have registered what the watch has not told here yet.
+        let Ok(stored) = self.inner.broker.agents().await else {
+            return Ok(resolved);
+        };
+        let mut view = AgentsView::default();
+        stored.into_iter().for_each(|agent| view.put(agent));
+        Ok(resolve(plan, &view))
     }
 
     /// Registers an agent that must not exist yet.
